@@ -1,0 +1,50 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11-3.13, gcc and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --python $(BIN)/python
+
+# Where a torch that sees a GPU is installed already, that one is used; otherwise the pinned set is installed.
+USE_INSTALLED_TORCH ?= $(shell $(PYTHON) -c "import torch, torchvision; print(int(torch.cuda.is_available()))" 2>/dev/null || echo 0)
+ifeq ($(USE_INSTALLED_TORCH),1)
+  VENV_FLAGS := --system-site-packages
+  INSTALL := $(BIN)/python -m pip install --quiet
+else
+  VENV_FLAGS :=
+  INSTALL := $(UV) --quiet --constraints constraints.txt
+endif
+
+.PHONY: demo test test-all lint bench clean
+demo: $(VENV)/installed
+	$(BIN)/lightning fit --config configs/quickstart.yaml
+
+test: $(VENV)/installed-dev lint
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/installed-dev lint
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy human metrics synth datamodules lightning_modules callbacks cli
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.raster
+	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.loop
+
+$(VENV)/bin/uv:
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+
+$(VENV)/installed: $(VENV)/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) -e '.[dev,pytorch3d]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,8 @@
+"""Floor 4: what happens around the training steps."""
+
+from callbacks.ema import EMA
+from callbacks.epoch_table import EpochTable
+from callbacks.gallery import Gallery
+from callbacks.refresh import Refresh
+
+__all__ = ["EMA", "EpochTable", "Gallery", "Refresh"]

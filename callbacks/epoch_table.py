@@ -1,0 +1,204 @@
+"""One row per epoch: what was mined and made, what was trained on, what came of it, and how long each stage took."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from callbacks.refresh import Refresh
+from datamodules.pose import PoseDataModule
+from human.batch import PoseBatch
+from lightning_modules.base import PoseEstimator
+
+# Figures of validation that the table shows, with the column's title and format.
+_SCORES = {
+    "mpjpe": ("MPJPE mm", "{:.1f}"),
+    "pa_mpjpe": ("PA-MPJPE mm", "{:.1f}"),
+    "pck_torso": ("PCK@.2 torso", "{:.3f}"),
+    "pck_box": ("PCK@.1 box", "{:.3f}"),
+}
+
+
+class EpochTable(Callback):
+    """Collects a row per epoch, writes ``epochs.csv`` and ``epochs.json`` in the run folder, prints the table at the
+    end.
+
+    Row 0 is the starting point: validation before the first step (``num_sanity_val_steps: -1``). List it after
+        ``Refresh``.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._counts = np.zeros(0, np.int64)
+        self._skipped = 0
+        self._started = self._validating = self._valid_seconds = self._wait_before = 0.0
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._reset(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A run resumed inside an epoch has no epoch start.
+        self._reset(trainer)
+
+    def _reset(self, trainer: L.Trainer) -> None:
+        data = _data(trainer)
+        self._counts = np.zeros(len(data.sources), np.int64)
+        self._skipped, self._valid_seconds, self._started = 0, 0.0, time.perf_counter()
+        self._wait_before = data.loader.wait_seconds if data.loader else 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
+    ) -> None:
+        self._counts += np.bincount(batch.key[:, 0].cpu().numpy(), minlength=len(self._counts))
+        self._skipped += int((batch.weight == 0).sum())
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validating = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._valid_seconds += time.perf_counter() - self._validating
+        if trainer.sanity_checking and not self.rows:
+            self.rows.append(
+                {"epoch": "start", "scores": _scores(pl_module), "seconds": {"validate": self._valid_seconds}}
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = _data(trainer)
+        total = max(1, int(self._counts.sum()))
+        wait = (data.loader.wait_seconds if data.loader else 0.0) - self._wait_before
+        refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
+        now = time.perf_counter()
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "fractions": {n: int(c) / total for n, c in zip(data.source_names, self._counts, strict=True)},
+            "skipped": self._skipped,
+            "scores": _scores(pl_module),
+            "seconds": {"wait": wait, "validate": self._valid_seconds},
+        }
+        if refresh is not None and refresh.history:
+            # The refresh whose samples this epoch trained on; the one made just now belongs to the next row.
+            used = (
+                refresh.history[-2]
+                if len(refresh.history) > 1 and "challenge_error_after" not in refresh.history[-1]
+                else refresh.history[-1]
+            )
+            row["refresh"] = used
+            made_now = refresh.history[-1]["seconds"] if used is not refresh.history[-1] else 0.0
+        else:
+            made_now = 0.0
+        row["seconds"]["train"] = now - self._started - self._valid_seconds - made_now
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write(trainer)
+            self._log(trainer, row)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and self.rows:
+            Console(width=None if sys.stdout.isatty() else 200).print(self.render())
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+    def render(self) -> Table:
+        """The table as a Rich renderable."""
+        table = Table(title="epochs", header_style="bold")
+        flat = [flatten(r) for r in self.rows]
+        names = columns(flat)
+        for name in names:
+            table.add_column(name, justify="right")
+        for r in flat:
+            table.add_row(*(str(r.get(name, "")) for name in names))
+        return table
+
+    def _write(self, trainer: L.Trainer) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "epochs.json").write_text(json.dumps(self.rows, indent=1))
+        flat = [flatten(r) for r in self.rows]
+        names = columns(flat)
+        with (folder / "epochs.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(flat)
+
+    def _log(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        values = {f"epoch/{k}": float(v) for k, v in flatten(row).items() if k != "epoch" and _is_number(v)}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.log({**values, "trainer/global_step": trainer.global_step})
+
+    # -- the checkpoint ----------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+def flatten(row: dict[str, Any]) -> dict[str, str]:
+    """One row as column -> text. A loader's name is part of the column only when there are several."""
+    out: dict[str, str] = {"epoch": str(row["epoch"])}
+    refresh = row.get("refresh", {})
+    if refresh:
+        generation, made = refresh.get("generation"), refresh.get("made", 0)
+        out["gen"] = "-" if generation is None else str(generation)
+        out["Err before"] = _text("{:.1f}", refresh.get("challenge_error"))
+        out["Err after"] = _text("{:.1f}", refresh.get("challenge_error_after"))
+        out["pass %"] = f"{100 * refresh['passed'] / made:.0f}" if made else "-"
+    for name, share in row.get("fractions", {}).items():
+        out[f"{name} %"] = f"{100 * share:.0f}"
+    for loader, scores in row["scores"].items():
+        for key, (title, form) in _SCORES.items():
+            if key in scores:
+                out[title if len(row["scores"]) == 1 else f"{loader} {title}"] = form.format(scores[key])
+    stages, seconds = refresh.get("stages", {}), row["seconds"]
+    if stages:
+        out["mine s"] = f"{stages.get('mine', 0.0):.1f}"
+        out["synth s"] = f"{sum(v for k, v in stages.items() if k != 'mine'):.1f}"
+    for stage in ("train", "wait", "validate"):
+        if stage in seconds:
+            out[f"{stage} s"] = f"{seconds[stage]:.1f}"
+    if row.get("skipped"):
+        out["skipped"] = str(row["skipped"])
+    return out
+
+
+def columns(rows: list[dict[str, str]]) -> list[str]:
+    """Column names in the order of the fullest row, then any that only others have."""
+    fullest = max(rows, key=len)
+    return list(dict.fromkeys([*fullest, *(k for r in rows for k in r)]))
+
+
+def _text(form: str, value: float | None) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _is_number(text: str | Tensor) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _scores(pl_module: L.LightningModule) -> dict[str, dict[str, float]]:
+    assert isinstance(pl_module, PoseEstimator)
+    return dict(pl_module.last_scores)
+
+
+def _data(trainer: L.Trainer) -> PoseDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, PoseDataModule)
+    return data

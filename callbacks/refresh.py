@@ -1,0 +1,209 @@
+"""The refresh callback: mines the estimator's failures and commits new samples for them, between epochs.
+
+Order of hooks (DESIGN §5; read in Lightning 2.6): loaders are set up before ``on_train_epoch_start``, and iterators
+of an epoch before ``on_train_start``; so the first refresh runs in ``on_fit_start`` and the others in
+``on_train_epoch_end``, where the next epoch's iterator does not exist yet. No data set is changed and no loader
+reloaded: only the recipe is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from callbacks.ema import averaged_weights
+from callbacks.progress import stage_progress
+from datamodules.pose import PoseDataModule
+from human.errors import PosesynError
+from lightning_modules.base import PoseEstimator
+from synth.eem import EEM
+from synth.engines.build import make_engine
+from synth.filters import Err3DFilter
+from synth.pool import GenerationInfo, Pool
+from synth.refresh import Refreshed, Refresher
+from synth.scene import SceneConfig
+from synth.variation import VariationConfig
+
+log = logging.getLogger(__name__)
+
+
+class Refresh(Callback):
+    """Reruns the EEM on the current estimator and refreshes the pool, before the first epoch and after every
+    ``every``-th.
+
+    Args:
+        samples: synthetic samples made in a refresh, before the filter.
+        engine, engine_options, backgrounds: image engine by name, its arguments, and its background bank by name.
+        eem, variation, filter, scene: settings of the parts (:mod:`synth`).
+        reference_p: share of samples set into references' pictures.
+        every: epochs between refreshes.
+        before_first: refresh before the first epoch too.
+        keep: the mixture draws from the last ``keep`` generations.
+        mode: "inline" (training waits).
+
+    The state in a checkpoint is plain numbers: which refresh is next, the last challenges, the history for the tables.
+    """
+
+    def __init__(
+        self,
+        samples: int = 500,
+        engine: str = "rendered",
+        engine_options: dict[str, Any] | None = None,
+        backgrounds: str = "free",
+        eem: EEM | None = None,
+        variation: VariationConfig | None = None,
+        filter: Err3DFilter | None = None,
+        scene: SceneConfig | None = None,
+        reference_p: float = 0.6,
+        every: int = 1,
+        before_first: bool = True,
+        keep: int = 3,
+        mode: str = "inline",
+    ) -> None:
+        if mode != "inline":
+            raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline'")
+        if samples < 1 or every < 1 or keep < 1:
+            raise PosesynError(f"refresh needs samples, every and keep >= 1, got {samples}, {every}, {keep}")
+        self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
+        self.eem, self.variation = eem or EEM(), variation or VariationConfig()
+        self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
+        self.reference_p, self.every, self.before_first, self.keep = reference_p, every, before_first, keep
+        self.count = 0  # refreshes done
+        self.challenges: list[int] = []  # of the last refresh, indices into the mining data
+        self.history: list[dict[str, Any]] = []
+        self.last: Refreshed | None = None
+        self._refresher: Refresher | None = None
+
+    # -- hooks -------------------------------------------------------------------------------------------------------
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.count == 0 and self.before_first:
+            self._refresh(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        estimator, data = _typed(trainer, pl_module)
+        if self.challenges and self.history:
+            with averaged_weights(trainer, pl_module):
+                errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
+            self.history[-1]["challenge_error_after"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
+        # After the last epoch nothing would be trained on what a refresh makes.
+        last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        if not last and not trainer.should_stop and (trainer.current_epoch + 1) % self.every == 0:
+            self._refresh(trainer, pl_module)
+
+    # -- one refresh -------------------------------------------------------------------------------------------------
+    def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        start = time.perf_counter()
+        estimator, data = _typed(trainer, pl_module)
+        if self._refresher is None:
+            self._refresher = Refresher(
+                engine=make_engine(self.engine, data.image_size, self.backgrounds, self.engine_options),
+                samples=self.samples,
+                eem=self.eem,
+                variation=self.variation,
+                filter=self.filter,
+                scene=self.scene,
+                reference_p=self.reference_p,
+            )
+        data.mining_data  # noqa: B018 - a data set that is missing is an error now, not a refresh that failed
+        try:
+            with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:
+                done = self._run(self._refresher, estimator, data, tell)
+        except (PosesynError, OSError) as error:
+            # Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5).
+            log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
+            self.last = None
+            self.history.append(
+                {
+                    "refresh": self.count,
+                    "generation": None,
+                    "failed": str(error),
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+        else:
+            self.last = done
+            self.challenges = [int(i) for i in done.mined.challenges]
+            generations = [*data.recipe.generations]
+            if done.info is not None and done.info.passed:
+                generations.append((done.info.generation, done.info.passed))
+            data.recipe = data.recipe.with_generations(generations[-self.keep :])
+            self.history.append({"refresh": self.count, **_summary(done), "seconds": time.perf_counter() - start})
+            _warn_about(done)
+        self.count += 1
+
+    def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
+        pool, tpe = data.pool, estimator.weights_hash()
+        existing = pool.generations()
+        # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
+        done = [g for g in existing if g.generation >= self.count and _made_by(pool, g, tpe)]
+        generation = max([self.count, *(g.generation + 1 for g in existing)])
+        return refresher.run(
+            estimator,
+            data.mining_data,
+            pool,
+            generation=generation,
+            number=self.count,
+            seed=data.seed,
+            tpe_hash=tpe,
+            done=done[0] if done else None,
+            progress=tell,
+        )
+
+    # -- the checkpoint ----------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "challenges": self.challenges, "history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.count, self.challenges = state_dict["count"], list(state_dict["challenges"])
+        self.history = list(state_dict["history"])
+
+
+def _made_by(pool: Pool, info: GenerationInfo, tpe: str) -> bool:
+    hashes = pool.provenance(info.generation).column("tpe").to_pylist()
+    return bool(hashes) and hashes[0] == tpe
+
+
+def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstimator, PoseDataModule]:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, PoseDataModule) or not isinstance(pl_module, PoseEstimator):
+        raise PosesynError(
+            "the Refresh callback needs a PoseDataModule and a PoseEstimator (datamodules.pose, lightning_modules.base)"
+        )
+    return pl_module, data
+
+
+def _summary(done: Refreshed) -> dict[str, Any]:
+    info: GenerationInfo | None = done.info
+    return {
+        "generation": info.generation if info else None,
+        "made": info.count if info else 0,
+        "passed": info.passed if info else 0,
+        "challenge_error": done.challenge_error,
+        "err3d_mean": done.err3d_mean,
+        "fit_mean": done.fit_mean,
+        "eligible": done.mined.eligible,
+        "not_finite": done.mined.not_finite,
+        "unreadable": done.mined.unreadable,
+        "stages": {k: round(v, 3) for k, v in done.seconds.items()},
+    }
+
+
+def _warn_about(done: Refreshed) -> None:
+    mined = done.mined
+    if mined.not_finite or mined.unreadable:
+        log.warning(
+            "mining skipped %d predictions that were not finite and %d unreadable pictures",
+            mined.not_finite,
+            mined.unreadable,
+        )
+    if done.info is None:
+        log.warning("nobody could be mined (%d persons are eligible): the pool stays as it is", mined.eligible)
+    elif done.info.passed == 0:
+        log.warning(
+            "none of %d synthetic samples passed the filter: raise filter.tau, or set it to null", done.info.count
+        )

@@ -1,0 +1,58 @@
+"""``lightning fit|validate|test|predict --config FILE``: LightningCLI over our model and data classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+from human.errors import PosesynError
+
+
+def main(args: Any = None) -> None:
+    """The ``lightning`` command. Bad input ends in one line on stderr and exit status 2."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    quiet()
+    # Here, not above: `--help` of a mistyped command need not wait for torch.
+    import torch
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+    import callbacks  # noqa: F401 - makes the names known to configs
+    from datamodules.pose import PoseDataModule
+    from lightning_modules import PoseEstimator
+
+    class PoseCLI(LightningCLI):
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            parser.link_arguments("data.image_size", "model.init_args.image_size")
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        PoseCLI(
+            PoseEstimator,
+            PoseDataModule,
+            subclass_mode_model=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            args=args,
+        )
+    except PosesynError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def quiet() -> None:
+    """Keep what a user must read: our own warnings, and Lightning's, without its hints and internal deprecations."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Frozen layers are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

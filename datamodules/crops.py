@@ -1,0 +1,234 @@
+"""From persons in pictures to PoseBatches: crops without augmentation (mined, validated) and with it (trained on)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+
+from datamodules.readers.base import PersonIndex, PoseReader
+from human.assets import cache_root
+from human.batch import HIPS, PELVIS, PoseBatch
+from human.crop import crop_affine, rotation_of, square_box, transform_intrinsics, transform_points, warp_image
+from human.errors import PosesynError
+from human.rng import generator
+from human.skeleton import POSE32
+
+log = logging.getLogger(__name__)
+_FLIP = list(POSE32.flip_permutation)
+
+
+@dataclass
+class Augmentation:
+    """Ranges of what is done to a real crop in training; all drawn from the sample's seed.
+
+    Args:
+        scale: the box grows by a factor uniform in 1 +- this.
+        shift: the box moves by up to this fraction of its side.
+        rotation: standard deviation of the in-plane rotation, degrees, clipped to twice that; done to ``rotation_p``
+            of samples.
+        flip_p: mirrored samples.
+        colour: contrast, brightness and tint by up to this fraction.
+        low_res_p: samples shrunk and enlarged again, by up to 3.
+        erase_p: samples with a random rectangle of noise.
+    """
+
+    scale: float = 0.2
+    shift: float = 0.06
+    rotation: float = 20.0
+    rotation_p: float = 0.5
+    flip_p: float = 0.5
+    colour: float = 0.25
+    low_res_p: float = 0.1
+    erase_p: float = 0.2
+
+
+def label_batch(
+    index: PersonIndex,
+    rows: np.ndarray,
+    affines: Sequence[np.ndarray],
+    images: Sequence[np.ndarray | None],
+    flips: Sequence[bool],
+) -> PoseBatch:
+    """One PoseBatch of persons ``rows`` of ``index``, each seen through its (2,3) affine map; None is an unreadable
+    picture.
+    """
+    size = next((im.shape[0] for im in images if im is not None), 1)
+    batch = PoseBatch.blank(len(rows), size)
+    pixels = batch.image.numpy()
+    for k, (row, affine, image, flip) in enumerate(zip(rows, affines, images, flips, strict=True)):
+        if image is None:
+            batch.weight[k] = 0
+            continue
+        pixels[k] = image.transpose(2, 0, 1)
+        j2d, j3d = index.joints2d[row], index.joints3d[row]
+        if flip:
+            j2d, j3d = j2d[_FLIP], j3d[_FLIP]
+        xy = transform_points(affine, j2d[:, :2])
+        labelled = (j2d[:, 2] > 0) & np.isfinite(xy).all(1)
+        batch.joints2d[k] = torch.from_numpy(np.where(labelled[:, None], xy, 0.0)).float()
+        batch.joints2d_conf[k] = torch.from_numpy(np.where(labelled, j2d[:, 2], 0.0)).float()
+        conf3d = np.where(np.isfinite(j3d).all(1), j3d[:, 3], 0.0)
+        root = j3d[PELVIS, :3] if conf3d[PELVIS] > 0 else j3d[HIPS, :3].mean(0)
+        if conf3d[PELVIS] <= 0 and (conf3d[HIPS] <= 0).any():
+            conf3d = np.zeros_like(conf3d)  # no root: 3D labels relative to it do not exist
+        turned = (j3d[:, :3] - root) @ rotation_of(affine).T
+        batch.joints3d[k] = torch.from_numpy(np.where(conf3d[:, None] > 0, turned, 0.0)).float()
+        batch.joints3d_conf[k] = torch.from_numpy(conf3d).float()
+        if np.isfinite(index.intrinsics[row]).all():
+            batch.intrinsics[k] = torch.from_numpy(transform_intrinsics(affine, index.intrinsics[row])).float()
+    return batch
+
+
+def read_crop(reader: PoseReader, row: int, affine: np.ndarray, size: int) -> np.ndarray | None:
+    """The person's crop, or None, logged once per picture, when the picture cannot be read."""
+    try:
+        return warp_image(reader.read_image(row), affine, size)
+    except PosesynError as error:
+        log.warning("%s: picture of person %s skipped: %s", reader.name, reader.index.ids[row], error)
+        return None
+
+
+def augmented_crops(
+    reader: PoseReader, rows: np.ndarray, seeds: np.ndarray, size: int, box_scale: float, aug: Augmentation
+) -> PoseBatch:
+    """Training crops; each is a function of its row and seed."""
+    affines, images, flips = [], [], []
+    for row, seed in zip(rows, seeds, strict=True):
+        rng = generator(int(seed), "augment")
+        cx, cy, side = square_box(reader.index.bbox_xyxy[row], box_scale)
+        shift = rng.uniform(-aug.shift, aug.shift, 2) * side
+        side *= rng.uniform(1 - aug.scale, 1 + aug.scale)
+        turn = float(np.clip(rng.normal(), -2, 2) * aug.rotation) if rng.random() < aug.rotation_p else 0.0
+        flip = bool(rng.random() < aug.flip_p)
+        affine = crop_affine((cx + shift[0], cy + shift[1]), side, size, turn, flip)
+        image = read_crop(reader, int(row), affine, size)
+        images.append(None if image is None else distort(image, rng, aug))
+        affines.append(affine)
+        flips.append(flip)
+    return label_batch(reader.index, rows, affines, images, flips)
+
+
+def distort(image: np.ndarray, rng: np.random.Generator, aug: Augmentation) -> np.ndarray:
+    """Colour, resolution and occlusion changes that leave labels alone."""
+    size = image.shape[0]
+    if rng.random() < aug.low_res_p:
+        small = max(8, int(size / rng.uniform(1.2, 3.0)))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+    if aug.colour > 0:
+        gain = rng.uniform(1 - aug.colour, 1 + aug.colour) * rng.uniform(1 - aug.colour / 3, 1 + aug.colour / 3, 3)
+        offset = rng.uniform(-aug.colour, aug.colour) * 40
+        table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, table[:, None, :])
+    if rng.random() < aug.erase_p:
+        w, h = rng.integers(size // 12, size // 3, 2)
+        x, y = rng.integers(0, size - w), rng.integers(0, size - h)
+        image = image.copy()
+        image[y : y + h, x : x + w] = (
+            rng.integers(0, 256, (h, w, 3), dtype=np.uint8) if rng.random() < 0.5 else rng.integers(0, 256, 3)
+        )
+    return image
+
+
+@dataclass
+class CropSet:
+    """Crops of a reader without augmentation, made once and kept in a memory-mapped file.
+
+    Mining and validation look at the same crops every epoch: after the first time they cost a copy from the page cache.
+    The file is named by what it holds (reader, persons, boxes, size), so that it is never stale but when pictures
+    change in place.
+    """
+
+    reader: PoseReader
+    size: int = 128
+    box_scale: float = 1.25
+    cache: Path | None = None
+    _pixels: np.ndarray | None = field(default=None, repr=False)
+    _readable: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.reader.name
+
+    def __len__(self) -> int:
+        return len(self.reader.index.ids)
+
+    @property
+    def ids(self) -> list[str]:
+        return self.reader.index.ids
+
+    @property
+    def people(self) -> np.ndarray:
+        return self.reader.index.people
+
+    @property
+    def labelled(self) -> np.ndarray:
+        return self.reader.index.joints2d[:, :, 2] > 0
+
+    def affine(self, row: int) -> np.ndarray:
+        cx, cy, side = square_box(self.reader.index.bbox_xyxy[row], self.box_scale)
+        return crop_affine((cx, cy), side, self.size)
+
+    def crops(self, indices: np.ndarray) -> PoseBatch:
+        """See :class:`synth.eem.MiningData`."""
+        pixels, readable = self._open()
+        indices = np.asarray(indices)
+        images = [np.asarray(pixels[i]) if readable[i] else None for i in indices]
+        batch = label_batch(
+            self.reader.index, indices, [self.affine(int(i)) for i in indices], images, [False] * len(indices)
+        )
+        if batch.size != self.size:  # every picture of the request is unreadable
+            batch = PoseBatch.blank(len(indices), self.size).replace(weight=torch.zeros(len(indices)))
+        batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))
+        return batch
+
+    def fingerprint(self) -> str:
+        """Names the crops: a hash of the reader, its persons and boxes, and the crop's size and scale."""
+        digest = hashlib.sha256(f"{self.reader.describe()}|{self.size}|{self.box_scale}|1".encode())
+        digest.update("\n".join(self.ids).encode())
+        digest.update(np.ascontiguousarray(self.reader.index.bbox_xyxy).tobytes())
+        return digest.hexdigest()[:16]
+
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._pixels is None or self._readable is None:
+            folder = self.cache or cache_root() / "crops"
+            stem = folder / f"{self.name}-{self.fingerprint()}"
+            if not stem.with_suffix(".readable.npy").is_file():
+                self._build(stem)
+            self._readable = np.load(stem.with_suffix(".readable.npy"))
+            shape = (len(self), self.size, self.size, 3)
+            self._pixels = (
+                np.memmap(stem.with_suffix(".rgb"), np.uint8, "r", shape=shape)
+                if len(self)
+                else np.zeros(shape, np.uint8)
+            )
+        return self._pixels, self._readable
+
+    def _build(self, stem: Path) -> None:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        readable = np.zeros(len(self), bool)
+        # Written under another name and renamed: a run killed here leaves nothing that looks whole. The flags come
+        # last.
+        partial = stem.with_suffix(f".{os.getpid()}.part")
+        with partial.open("wb") as file:
+            rows = range(len(self))
+            for row in track(rows, f"cropping {self.name}", transient=True, disable=len(self) < 500):
+                image = read_crop(self.reader, row, self.affine(row), self.size)
+                readable[row] = image is not None
+                file.write((np.zeros((self.size, self.size, 3), np.uint8) if image is None else image).tobytes())
+        partial.replace(stem.with_suffix(".rgb"))
+        flags = stem.with_suffix(f".{os.getpid()}.npy")
+        np.save(flags, readable)
+        flags.replace(stem.with_suffix(".readable.npy"))
+
+    def __getstate__(self) -> dict[str, object]:
+        # A memory map would be pickled by value.
+        return {**self.__dict__, "_pixels": None, "_readable": None}

@@ -1,0 +1,45 @@
+"""Several crop sets seen as one, for mining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from datamodules.crops import CropSet
+from human.batch import PoseBatch
+
+
+class JoinedCrops:
+    """Crop sets one after another; see :class:`synth.eem.MiningData`. Readers give ids that start with their name."""
+
+    def __init__(self, sets: Sequence[CropSet]) -> None:
+        self.sets = list(sets)
+        self.name = "+".join(s.name for s in self.sets)
+        self._starts = np.cumsum([0] + [len(s) for s in self.sets])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return [i for s in self.sets for i in s.ids]
+
+    @cached_property
+    def people(self) -> np.ndarray:
+        return np.concatenate([s.people for s in self.sets])
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        return np.concatenate([s.labelled for s in self.sets])
+
+    def crops(self, indices: np.ndarray) -> PoseBatch:
+        indices = np.asarray(indices)
+        which = np.searchsorted(self._starts, indices, side="right") - 1
+        parts, rows = [], []
+        for number in np.unique(which):
+            mine = np.flatnonzero(which == number)
+            parts.append(self.sets[number].crops(indices[mine] - self._starts[number]))
+            rows.append(mine)
+        return PoseBatch.cat(parts)[np.argsort(np.concatenate(rows)).tolist()]

@@ -1,0 +1,178 @@
+"""PoseDataModule: the training mixture, what is mined, and what is validated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.crops import CropSet
+from datamodules.mining import JoinedCrops
+from datamodules.mixture import MixtureDataset, MixtureLoader
+from datamodules.readers import READERS
+from datamodules.recipe import Recipe, as_schedule
+from datamodules.sources import SampleSource
+from human.batch import PoseBatch
+from human.errors import PosesynError
+from synth.pool import Pool
+
+
+@dataclass
+class ReaderConfig:
+    """A data set by its reader's name and arguments; ``name`` (default: the reader's) is how tables call it."""
+
+    reader: str
+    options: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+
+
+class PoseDataModule(L.LightningDataModule):
+    """Real and synthetic sources mixed by sample keys.
+
+    Args:
+        sources: the sources of the training mixture; their order is part of the keys.
+        mine: what the EEM looks at. It may be (and usually is) what is trained on; it must not be what is validated on.
+        validate: what ``validate`` and ``test`` measure, each on its own.
+        image_size: side of the crops, pixels.
+        batch_size: of the global batch, all ranks together.
+        steps_per_epoch: batches per epoch; the mixture has no end of its own.
+        workers: loader processes on each rank; 0 loads in the trainer.
+        seed: of the mixture and of everything synthesised.
+        box_scale: crop side over the longer side of a person's box when mining and validating.
+        pool: folder of the pool of synthetic samples; default: ``pool`` in the run folder.
+    """
+
+    def __init__(
+        self,
+        sources: list[SampleSource],
+        mine: list[ReaderConfig] | None = None,
+        validate: list[ReaderConfig] | None = None,
+        image_size: int = 128,
+        batch_size: int = 64,
+        steps_per_epoch: int = 100,
+        workers: int = 1,
+        seed: int = 0,
+        box_scale: float = 1.25,
+        pool: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not sources:
+            raise PosesynError("data.sources is empty: name at least one source of training samples")
+        names = [s.name for s in sources]
+        if len(set(names)) < len(names):
+            raise PosesynError(f"data.sources: two sources have one name ({', '.join(names)}): set `name`")
+        self.sources, self.mine, self.validate = sources, mine or [], validate or []
+        self.image_size, self.batch_size, self.steps_per_epoch = image_size, batch_size, steps_per_epoch
+        self.workers, self.seed, self.box_scale = workers, seed, box_scale
+        self._pool_path = Path(pool) if pool else None
+        self.loader: MixtureLoader | None = None
+        self._recipe: Recipe | None = None
+        self._mining: JoinedCrops | None = None
+        self._validation: list[CropSet] | None = None
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+    @property
+    def source_names(self) -> list[str]:
+        return [s.name for s in self.sources]
+
+    @property
+    def validation_names(self) -> list[str]:
+        return [v.name or v.reader for v in self.validate]
+
+    @property
+    def mining_data(self) -> JoinedCrops:
+        if not self.mine:
+            raise PosesynError(
+                "nothing to mine: name at least one reader under data.mine, or drop the Refresh callback"
+            )
+        if self._mining is None:
+            self._mining = JoinedCrops([self._crops(c) for c in self.mine])
+        return self._mining
+
+    @property
+    def pool_path(self) -> Path:
+        if self._pool_path is None:
+            trainer = self.trainer
+            folder = trainer.log_dir if trainer is not None else None
+            self._pool_path = Path(folder or "runs") / "pool"
+        return self._pool_path
+
+    @property
+    def pool(self) -> Pool:
+        return Pool(self.pool_path)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the mixture is made of; the refresh replaces it, a checkpoint keeps it."""
+        if self._recipe is None:
+            self._recipe = Recipe(
+                seed=self.seed,
+                schedules=tuple(as_schedule(s.weight) for s in self.sources),
+                sizes=tuple(s.size for s in self.sources),
+            )
+        return self._recipe
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    # -- loaders -----------------------------------------------------------------------------------------------------
+    def train_dataloader(self) -> MixtureLoader:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        for source in self.sources:
+            source.prepare(self.image_size, self.pool_path)
+        self.loader = MixtureLoader(
+            MixtureDataset(self.sources),
+            lambda: self.recipe,
+            batch_size=self.batch_size,
+            steps=self.steps_per_epoch,
+            rank=rank,
+            world=world,
+            workers=self.workers,
+        )
+        return self.loader
+
+    def val_dataloader(self) -> list[DataLoader[PoseBatch]]:
+        if self._validation is None:
+            self._validation = [self._crops(c) for c in self.validate]
+        # Crops come from a memory map, ready: a worker would only add a copy.
+        return [DataLoader(_CropBatches(crops, 128), batch_size=None) for crops in self._validation]
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _crops(self, config: ReaderConfig) -> CropSet:
+        return CropSet(READERS.get(config.reader)(**config.options), self.image_size, self.box_scale)
+
+    # -- the checkpoint ----------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.state(), "sources": self.source_names, "pool": str(self.pool_path.absolute())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["sources"] != self.source_names:
+            raise PosesynError(
+                f"the checkpoint was made with the sources {state_dict['sources']}, the config has "
+                f"{self.source_names}: resume with the "
+                "run's own config.yaml, or start a new run from its weights with --model.checkpoint"
+            )
+        self.recipe = Recipe.from_state(state_dict["recipe"])
+        self._pool_path = Path(state_dict["pool"])
+
+
+class _CropBatches(Dataset[PoseBatch]):
+    """A crop set, a batch at a time."""
+
+    def __init__(self, crops: CropSet, batch_size: int) -> None:
+        self.crops, self.batch_size = crops, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.crops) // self.batch_size)
+
+    def __getitem__(self, number: int) -> PoseBatch:
+        return self.crops.crops(
+            np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.crops)))
+        )

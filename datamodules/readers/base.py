@@ -1,0 +1,135 @@
+"""What every dataset reader offers: one table of labelled persons in POSE32 order, and their pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from human.errors import PosesynError
+from human.registry import Registry
+from human.skeleton import POSE32, convert, get_skeleton
+
+READERS: Registry[type[PoseReader]] = Registry("reader")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PersonIndex:
+    """N labelled persons, one column per fact.
+
+    ids: unique names, stable between runs. image: (N,) int32 number of the picture. bbox_xyxy: (N,4) px, tight about
+    the labelled joints (crops enlarge it). joints2d: (N,32,3) px and confidence. joints3d: (N,32,4) metres in the
+    camera frame (absolute) and confidence. intrinsics: (N,3,3) of the picture, NaN when unknown. people: (N,) int16
+    persons known to be in that picture. Values of joints with confidence 0 mean nothing.
+    """
+
+    ids: list[str]
+    image: npt.NDArray[np.int32]
+    bbox_xyxy: FloatArray
+    joints2d: FloatArray
+    joints3d: FloatArray
+    intrinsics: FloatArray
+    people: npt.NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> PersonIndex:
+        """The persons where a boolean (N,) mask is true, or at integer positions, in that order."""
+        rows = np.arange(len(self))[mask]
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ids"}
+        return PersonIndex(ids=[self.ids[i] for i in rows], **arrays)
+
+    def validate(self) -> PersonIndex:
+        """Itself, or :class:`PosesynError` that names the first column (and person) that is wrong."""
+        n, j = len(self), len(POSE32)
+        shapes = {"image": (n,), "people": (n,), "bbox_xyxy": (n, 4), "intrinsics": (n, 3, 3)}
+        shapes |= {"joints2d": (n, j, 3), "joints3d": (n, j, 4)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise PosesynError(f"a person index has {name} of shape {getattr(self, name).shape}, expected {shape}.")
+        if len(set(self.ids)) != n:
+            twice = next(i for i in self.ids if self.ids.count(i) > 1)
+            raise PosesynError(f"a person index names the person {twice!r} twice; ids must be unique.")
+        with np.errstate(invalid="ignore"):
+            box_size = self.bbox_xyxy[:, 2:] - self.bbox_xyxy[:, :2]
+        self._refuse(~(np.isfinite(self.bbox_xyxy).all(1) & (box_size > 0).all(1)), "bbox_xyxy is empty or not finite")
+        for name in ("joints2d", "joints3d"):
+            values = getattr(self, name)
+            conf = values[..., -1]
+            self._refuse(~((conf >= 0) & (conf <= 1)).all(1), f"{name} has a confidence outside 0 .. 1")
+            bad = (conf > 0) & ~np.isfinite(values).all(-1)
+            self._refuse(bad.any(1), f"{name} has a labelled joint that is not finite")
+        behind = (self.joints3d[..., 3] > 0) & (self.joints3d[..., 2] <= 0)
+        self._refuse(behind.any(1), "joints3d has a labelled joint behind the camera")
+        self._refuse(self.people < 1, "people is less than the person itself")
+        return self
+
+    def _refuse(self, bad_N: npt.ArrayLike, what: str) -> None:
+        wrong = np.flatnonzero(bad_N)
+        if len(wrong):
+            raise PosesynError(f"person {self.ids[wrong[0]]!r} ({len(wrong)} of {len(self)}): {what}.")
+
+
+class PoseReader(ABC):
+    """A dataset on disk.
+
+    Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons.
+    """
+
+    name: str
+    licence: str
+    skeleton: str
+    index: PersonIndex
+
+    @abstractmethod
+    def read_image(self, i: int) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) RGB picture of person ``i``; :class:`PosesynError` names a picture that cannot be read."""
+
+    def describe(self) -> str:
+        """One line: what, how many, which labels, licence."""
+        n2d = int((self.index.joints2d[..., 2] > 0).sum())
+        n3d = int((self.index.joints3d[..., 3] > 0).sum())
+        return (
+            f"{self.name}: {len(self.index)} persons in {len(np.unique(self.index.image))} pictures, "
+            f"{n2d} 2D and {n3d} 3D joints ({self.skeleton}); {self.licence}"
+        )
+
+
+def build_index(
+    ids: list[str],
+    image: npt.NDArray[np.int_],
+    skeleton: str,
+    joints2d: npt.NDArray[np.float64],
+    conf2d: npt.NDArray[np.float64],
+    joints3d: npt.NDArray[np.float64] | None = None,
+    conf3d: npt.NDArray[np.float64] | None = None,
+    intrinsics: npt.NDArray[np.float64] | None = None,
+    people: npt.NDArray[np.int_] | None = None,
+) -> PersonIndex:
+    """A validated index from labels in a native skeleton: (N,J,2), (N,J), (N,J,3), (N,J), (N,3,3), (N,).
+
+    Boxes are the tight boxes of joints with confidence; every person needs at least two.
+    """
+    n = len(ids)
+    if joints3d is None or conf3d is None:
+        joints3d, conf3d = np.zeros((n, len(get_skeleton(skeleton)), 3)), np.zeros(joints2d.shape[:2])
+    seen = conf2d[..., None] > 0
+    low = np.where(seen, joints2d, np.inf).min(axis=1)
+    high = np.where(seen, joints2d, -np.inf).max(axis=1)
+    p2, c2 = convert(np.where(seen, joints2d, 0), conf2d, skeleton, "pose32")
+    p3, c3 = convert(joints3d, conf3d, skeleton, "pose32")
+    unknown = np.full((n, 3, 3), np.nan)
+    return PersonIndex(
+        ids=ids,
+        image=np.asarray(image, dtype=np.int32),
+        bbox_xyxy=np.concatenate([low, high], axis=1).astype(np.float32),
+        joints2d=np.concatenate([p2, c2[..., None]], axis=-1).astype(np.float32),
+        joints3d=np.concatenate([p3, c3[..., None]], axis=-1).astype(np.float32),
+        intrinsics=(unknown if intrinsics is None else intrinsics).astype(np.float32),
+        people=(np.ones(n) if people is None else people).astype(np.int16),
+    ).validate()

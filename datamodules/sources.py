@@ -1,0 +1,186 @@
+"""Where training samples come from: real pictures, the pool, or the rasteriser in the step.
+
+A source turns keys into samples and remembers nothing, so it works the same in any worker. Registered in SOURCES, it
+can be named in a config.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.crops import Augmentation, augmented_crops, distort
+from datamodules.readers import READERS
+from datamodules.readers.base import PoseReader
+from human.batch import PoseBatch
+from human.body import BodyModel, load_body
+from human.errors import PosesynError
+from human.motion import MotionBank, load_motion_bank
+from human.registry import Registry
+from human.rng import generator
+from synth.engines.base import Engine
+from synth.engines.build import make_engine
+from synth.pool import Pool
+from synth.scene import SceneConfig, sample_scene
+
+SOURCES: Registry[type[SampleSource]] = Registry("source")
+
+
+class SampleSource(ABC):
+    """Args:
+    name: how the source is called in tables.
+    weight: its share of the batches, a number or a schedule (:func:`datamodules.recipe.as_schedule`).
+    """
+
+    def __init__(self, name: str, weight: float | list[list[float]]) -> None:
+        self.name, self.weight = name, weight
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Samples; 0 = unlimited, -1 = the pool's (it changes with every refresh)."""
+
+    @abstractmethod
+    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
+        """The N samples of these keys, in order; one that cannot be read has weight 0."""
+
+    def prepare(self, image_size: int, pool_path: Path) -> None:
+        """Told once, before anything is drawn, the crop side and where the run's pool lives."""
+        self.image_size, self.pool_path = image_size, pool_path
+
+
+@SOURCES.register("real")
+class RealSource(SampleSource):
+    """Augmented crops of a reader's persons, with whatever labels it has.
+
+    Args:
+        reader: a reader's name in READERS.
+        options: its arguments.
+        use_3d: False hides 3D labels, to train on 2D alone.
+        box_scale: crop side over the longer side of the person's box.
+    """
+
+    def __init__(
+        self,
+        reader: str,
+        options: dict[str, Any] | None = None,
+        name: str | None = None,
+        weight: float | list[list[float]] = 1.0,
+        use_3d: bool = True,
+        box_scale: float = 1.25,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(name or reader, weight)
+        self.reader_name, self.options = reader, options or {}
+        self.use_3d, self.box_scale, self.augmentation = use_3d, box_scale, augmentation or Augmentation()
+
+    @cached_property
+    def reader(self) -> PoseReader:
+        return READERS.get(self.reader_name)(**self.options)
+
+    @property
+    def size(self) -> int:
+        n = len(self.reader.index.ids)
+        if n == 0:
+            raise PosesynError(f"source {self.name!r} has no usable person: {self.reader.describe()}")
+        return n
+
+    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
+        batch = augmented_crops(
+            self.reader, key_N4[:, 2], key_N4[:, 3], self.image_size, self.box_scale, self.augmentation
+        )
+        if batch.size != self.image_size:
+            batch = PoseBatch.blank(len(key_N4), self.image_size).replace(weight=torch.zeros(len(key_N4)))
+        if not self.use_3d:
+            batch = batch.replace(joints3d_conf=torch.zeros_like(batch.joints3d_conf))
+        return batch
+
+
+@SOURCES.register("pool")
+class PoolSource(SampleSource):
+    """Samples that the refreshes committed, with colour and occlusion changes that differ at each use."""
+
+    def __init__(
+        self, name: str = "pool", weight: float | list[list[float]] = 1.0, augmentation: Augmentation | None = None
+    ) -> None:
+        super().__init__(name, weight)
+        self.augmentation = augmentation or Augmentation(erase_p=0.15)
+
+    @property
+    def size(self) -> int:
+        return -1
+
+    @cached_property
+    def pool(self) -> Pool:
+        return Pool(self.pool_path)
+
+    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
+        parts, rows = [], []
+        for number in np.unique(key_N4[:, 1]):
+            mine = np.flatnonzero(key_N4[:, 1] == number)
+            parts.append(self.pool.read(int(number), key_N4[mine, 2]))
+            rows.append(mine)
+        batch = PoseBatch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(rows)))]
+        if batch.size != self.image_size:
+            raise PosesynError(
+                f"the pool at {self.pool} holds pictures of {batch.size} px, the run uses "
+                f"{self.image_size} px: use another run folder"
+            )
+        pixels = batch.image.clone()
+        for k, seed in enumerate(key_N4[:, 3]):
+            image = distort(
+                pixels[k].permute(1, 2, 0).contiguous().numpy(), generator(int(seed), "pool"), self.augmentation
+            )
+            pixels[k] = torch.from_numpy(image).permute(2, 0, 1)
+        return batch.replace(image=pixels)
+
+
+@SOURCES.register("rendered")
+class RenderedSource(SampleSource):
+    """A new rendering for every key: unlimited, exactly labelled, poses from the free motion bank.
+
+    Args:
+        engine: an engine's name in ENGINES.
+        options: its arguments.
+        backgrounds: background bank by name; "free" puts photographs behind the people, "procedural" needs no files.
+        motion: motion bank by name.
+        scene: what varies between scenes.
+    """
+
+    def __init__(
+        self,
+        engine: str = "rendered",
+        options: dict[str, Any] | None = None,
+        name: str = "rendered",
+        weight: float | list[list[float]] = 1.0,
+        backgrounds: str = "free",
+        motion: str = "free",
+        scene: SceneConfig | None = None,
+    ) -> None:
+        super().__init__(name, weight)
+        self.engine_name, self.options, self.backgrounds = engine, options or {}, backgrounds
+        self.motion, self.scene = motion, scene or SceneConfig()
+
+    @cached_property
+    def engine(self) -> Engine:
+        return make_engine(self.engine_name, self.image_size, self.backgrounds, self.options)
+
+    @cached_property
+    def bank(self) -> MotionBank:
+        return load_motion_bank(self.motion)
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    @cached_property
+    def body(self) -> BodyModel:
+        return load_body("free")
+
+    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
+        return self.engine.render(sample_scene(key_N4[:, 3], self.bank, self.body, self.image_size, self.scene))

@@ -1,0 +1,59 @@
+"""Rotations, over roma: vectors in storage, matrices inside, 6D for regression."""
+
+from __future__ import annotations
+
+import roma
+import torch
+from torch import Tensor
+
+
+def rotvec_to_matrix(rotvec: Tensor) -> Tensor:
+    """(...,3) radians -> (...,3,3)."""
+    return roma.rotvec_to_rotmat(rotvec)
+
+
+def matrix_to_rotvec(matrix: Tensor) -> Tensor:
+    """(...,3,3) -> (...,3) radians, angle in [0, pi]."""
+    return roma.rotmat_to_rotvec(matrix)
+
+
+def sixd_to_matrix(sixd: Tensor) -> Tensor:
+    """(...,6) -> (...,3,3) by Gram-Schmidt on two columns (Zhou et al., CVPR 2019).
+
+    Computed in float32; near-parallel columns are kept apart so that the result and its gradient stay finite
+    (DESIGN's users met NaNs here).
+    """
+    a, b = sixd.float().reshape(*sixd.shape[:-1], 3, 2).unbind(-1)
+    x = torch.nn.functional.normalize(a, dim=-1, eps=1e-6)
+    y = torch.nn.functional.normalize(b - (x * b).sum(-1, keepdim=True) * x, dim=-1, eps=1e-6)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def matrix_to_sixd(matrix: Tensor) -> Tensor:
+    """(...,3,3) -> (...,6), the first two columns."""
+    return matrix[..., :2].reshape(*matrix.shape[:-2], 6)
+
+
+def rotation_about(axis: str, angle: Tensor) -> Tensor:
+    """(...,3,3) right-handed rotation by ``angle`` radians about "x", "y" or "z"."""
+    vector = torch.zeros(*angle.shape, 3, dtype=angle.dtype, device=angle.device)
+    vector[..., "xyz".index(axis)] = angle
+    return rotvec_to_matrix(vector)
+
+
+def geodesic_degrees(a: Tensor, b: Tensor) -> Tensor:
+    """(...) angle between rotation matrices, degrees."""
+    return torch.rad2deg(roma.rotmat_geodesic_distance(a, b))
+
+
+def swing_twist(rotvec: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+    """Split a rotation into swing * twist about a unit ``axis`` (both (...,3)); returns two rotation vectors."""
+    q = roma.rotvec_to_unitquat(rotvec)
+    along = (q[..., :3] * axis).sum(-1, keepdim=True)
+    twist = torch.nn.functional.normalize(torch.cat([along * axis, q[..., 3:]], -1), dim=-1, eps=1e-9)
+    # A half-turn about a perpendicular axis has no defined twist; normalise() leaves 0 there: take the identity.
+    identity = torch.zeros_like(twist)
+    identity[..., 3] = 1
+    twist = torch.where(twist.norm(dim=-1, keepdim=True) < 0.5, identity, twist)
+    swing = roma.quat_product(q, roma.quat_conjugation(twist))
+    return roma.unitquat_to_rotvec(swing), roma.unitquat_to_rotvec(twist)

@@ -1,0 +1,6 @@
+"""Floor 3: target pose estimators, their losses and trainers."""
+
+from lightning_modules.base import ESTIMATORS, PoseEstimator
+from lightning_modules.hmr import HMR
+
+__all__ = ["ESTIMATORS", "HMR", "PoseEstimator"]

@@ -1,0 +1,252 @@
+"""The target pose estimator (TPE) as a LightningModule: what every estimator shares.
+
+An estimator is a network ``image -> (rotations, shape, camera)`` under this class; losses, the ``predict`` call that is
+trained, mined, filtered and benchmarked, optimisation and validation are here once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from human.batch import PoseBatch
+from human.body import load_body
+from human.camera import FOCAL_CONVENTIONS, make_intrinsics, project, weak_to_translation
+from human.errors import PosesynError
+from human.prediction import Prediction
+from human.registry import Registry
+from human.rotations import matrix_to_rotvec
+from lightning_modules.losses import LossWeights, pose_losses
+from metrics.protocol import PoseScores
+
+PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
+ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
+
+
+class PoseEstimator(L.LightningModule):
+    """Base of the estimators.
+
+    Args:
+        body: body model by name (``human.body.BODY_MODELS``).
+        image_size: side of the crops, pixels.
+        focal: focal-length convention of the weak-perspective camera (``human.camera.FOCAL_CONVENTIONS``).
+        loss: weights of the loss terms.
+        lr, weight_decay, warmup_steps: AdamW, with a linear warm-up and a cosine down to ``final_lr_fraction`` of
+            ``lr`` at the trainer's last step.
+        checkpoint: weights to start from: ``.safetensors``, a Lightning ``.ckpt`` or ``packaged:NAME``; names that
+            differ from the model's are an error.
+    """
+
+    def __init__(
+        self,
+        body: str = "free",
+        image_size: int = 128,
+        focal: str = "hmr2",
+        loss: LossWeights | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-4,
+        warmup_steps: int = 50,
+        final_lr_fraction: float = 0.1,
+        checkpoint: str | None = None,
+    ) -> None:
+        super().__init__()
+        if focal not in FOCAL_CONVENTIONS:
+            raise PosesynError(f"focal={focal!r} is not a known convention; known: {', '.join(FOCAL_CONVENTIONS)}")
+        self.body = load_body(body)
+        self.body.requires_grad_(False)
+        self.image_size = image_size
+        self.focal = FOCAL_CONVENTIONS[focal](image_size)
+        self.loss_weights = loss or LossWeights()
+        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
+        self.final_lr_fraction = final_lr_fraction
+        self.checkpoint = checkpoint
+        self.scores: list[PoseScores] = []
+        # Figures of the latest validation by loader; also those before the first step, which Lightning does not keep.
+        self.last_scores: dict[str, dict[str, float]] = {}
+
+    @abstractmethod
+    def regress(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 crops -> rotation matrices (B,24,3,3), betas (B,10), weak-perspective camera (B,3)."""
+
+    # -- the contract ------------------------------------------------------------------------------------------------
+    def _solve(self, image: Tensor) -> dict[str, Tensor]:
+        """Network output carried to joints and pixels, in float32 and with gradients."""
+        if image.shape[-1] != self.image_size or image.shape[-2] != self.image_size:
+            raise PosesynError(
+                f"{type(self).__name__} takes crops of {self.image_size} px, got {tuple(image.shape[-2:])}: "
+                "set the data's `image_size` and the model's to the same number"
+            )
+        rotations, betas, weak = self.regress(image)
+        rotations, betas, weak = rotations.float(), betas.float(), weak.float()
+        focal = weak.new_full((len(weak),), self.focal)
+        transl = weak_to_translation(weak, focal, self.image_size)
+        intrinsics = make_intrinsics(focal, self.image_size)
+        joints = self.body.joints(betas, rotations[:, 1:], rotations[:, 0], None)
+        relative = joints - joints[:, :1]
+        return {
+            "rotations": rotations,
+            "betas": betas,
+            "transl": transl,
+            "intrinsics": intrinsics,
+            "joints3d": relative,
+            "joints2d": project(relative + transl[:, None], intrinsics),
+        }
+
+    def predict(self, batch: PoseBatch) -> Prediction:
+        """What the estimator says of the pictures of ``batch``; labels are not looked at.
+
+        The camera's translation is that of the pelvis. Gradients and train/eval mode are the caller's.
+        """
+        out = self._solve(batch.image)
+        rotvec = matrix_to_rotvec(out["rotations"])
+        return Prediction(
+            joints3d=out["joints3d"],
+            joints2d=out["joints2d"],
+            global_orient=rotvec[:, 0],
+            body_pose=rotvec[:, 1:],
+            betas=out["betas"],
+            transl=out["transl"],
+            intrinsics=out["intrinsics"],
+        )
+
+    def forward(self, batch: PoseBatch) -> Prediction:
+        return self.predict(batch)
+
+    # -- training ----------------------------------------------------------------------------------------------------
+    def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        out = self._solve(batch.image)
+        terms = pose_losses(
+            batch,
+            joints2d_BJ2=out["joints2d"],
+            joints3d_BJ3=out["joints3d"],
+            global_orient_B33=out["rotations"][:, 0],
+            body_pose_B2333=out["rotations"][:, 1:],
+            betas_B10=out["betas"],
+            weights=self.loss_weights,
+        )
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, batch_size=len(batch))
+        self.log("loss/total", total.detach(), prog_bar=True, batch_size=len(batch))
+        return total
+
+    # -- validation: one PoseScores per loader, so that no loader's figures leak into another's
+    # --------------------------
+    def setup(self, stage: str) -> None:
+        names: list[str] = getattr(self._data, "validation_names", ["val"])
+        self.scores = [PoseScores().to(self.device) for _ in names]
+        self._score_names = names
+
+    def on_validation_epoch_start(self) -> None:
+        for score in self.scores:
+            score.reset()
+
+    def validation_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.scores[dataloader_idx].update(self.predict(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.last_scores = {name: score.compute() for name, score in zip(self._score_names, self.scores, strict=True)}
+        for name, values in self.last_scores.items():
+            self.log_dict({f"val/{name}/{key}": value for key, value in values.items()})
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
+        return self.predict(batch)
+
+    # -- optimisation and weights ------------------------------------------------------------------------------------
+    def configure_optimizers(self) -> Any:
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = self._total_steps()
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
+            cosine = 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
+            return self.final_lr_fraction + (1 - self.final_lr_fraction) * cosine
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _data(self) -> L.LightningDataModule | None:
+        return getattr(self.trainer, "datamodule", None)
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole run, for the schedule."""
+        trainer, data = self.trainer, self._data
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        if data is not None and hasattr(data, "steps_per_epoch") and trainer.max_epochs and trainer.max_epochs > 0:
+            return max(1, trainer.max_epochs * data.steps_per_epoch // trainer.accumulate_grad_batches)
+        return max(1, int(trainer.estimated_stepping_batches))
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state dict without the body model, which is loaded from its own file (and has its own licence)."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("body.")}
+
+    def weights_hash(self) -> str:
+        """16 hex digits that name the present weights; stored with every synthetic sample."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.trained_state().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def load_initial_weights(self) -> None:
+        """Load ``checkpoint``; an estimator calls this as the last thing in its constructor, once its network exists.
+
+        Not in a hook: averaged weights are copied and the first mining runs before the module's own hooks.
+        """
+        if self.checkpoint is not None:
+            self.load_weights(self.checkpoint)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load ``.safetensors`` or a Lightning ``.ckpt`` (``weights_only``). :class:`PosesynError` lists what differs.
+
+        ``packaged:NAME`` means weights that ship with posesyn (``lightning_modules/weights``).
+        """
+        if str(path).startswith("packaged:"):
+            path = PACKAGED_WEIGHTS / f"{str(path).removeprefix('packaged:')}.safetensors"
+        path = Path(path)
+        if not path.is_file():
+            raise PosesynError(f"checkpoint not found: {path.absolute()}")
+        try:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        except (SafetensorError, RuntimeError, KeyError, EOFError, ValueError) as error:
+            raise PosesynError(
+                f"checkpoint {path} cannot be read ({error}): is it a .safetensors or a Lightning .ckpt?"
+            ) from error
+        own = self.trained_state()
+        state = {k: v for k, v in state.items() if not k.startswith("body.")}
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        shapes = [
+            f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"
+            for k in own.keys() & state.keys()
+            if own[k].shape != state[k].shape
+        ]
+        if missing or unknown or shapes:
+            raise PosesynError(
+                f"checkpoint {path} does not fit this {type(self).__name__}: "
+                f"missing {missing[:5] or 'none'} ({len(missing)}), "
+                f"unknown {unknown[:5] or 'none'} ({len(unknown)}), "
+                f"shapes {sorted(shapes)[:5] or 'none'} ({len(shapes)}). "
+                "Was it trained with another backbone, image size or body?"
+            )
+        self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)

@@ -1,0 +1,130 @@
+"""HMR-style regressor: any timm backbone, iterative regression of 6D rotations, shape and camera.
+
+Kanazawa et al., "End-to-end Recovery of Human Shape and Pose", CVPR 2018, §3.2 (iterative error feedback, three steps
+from a mean), with the 6D rotations of Zhou et al., CVPR 2019, as SPIN uses them. Unlike HMR the last feature map can be
+kept in place (``pool="flatten"``) instead of averaged: a small backbone at 128 px then still knows where things are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from human.errors import PosesynError
+from human.rotations import matrix_to_sixd, rotation_about, sixd_to_matrix
+from lightning_modules.backbones import load_lite_weights
+from lightning_modules.base import ESTIMATORS, PoseEstimator
+
+
+class IterativeHead(nn.Module):
+    """Refines (24 rotations in 6D, 10 betas, 3 camera) ``steps`` times from a fixed start.
+
+    The start is a person who stands upright, arms down, facing the camera, filling most of the crop.
+    """
+
+    start: Tensor
+
+    def __init__(self, features: int, hidden: int, steps: int, dropout: float) -> None:
+        super().__init__()
+        self.steps = steps
+        rotations = torch.eye(3).repeat(24, 1, 1)
+        # SMPL is y up, the camera y down: upright is half a turn about x. Shoulders are 16 and 17 of SMPL-24.
+        rotations[0] = rotation_about("x", torch.tensor(torch.pi))
+        rotations[16] = rotation_about("z", torch.tensor(-1.0))
+        rotations[17] = rotation_about("z", torch.tensor(1.0))
+        start = torch.cat([matrix_to_sixd(rotations).flatten(), torch.zeros(10), torch.tensor([0.9, 0.0, 0.2])])
+        self.register_buffer("start", start)
+        self.encode = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout))
+        self.refine = nn.Sequential(
+            nn.Linear(hidden + len(start), hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.GELU()
+        )
+        self.delta = nn.Linear(hidden, len(start))
+        nn.init.xavier_uniform_(self.delta.weight, gain=0.01)
+        nn.init.zeros_(self.delta.bias)
+
+    def forward(self, features_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.encode(features_BF)
+        state = self.start.to(h.dtype).expand(len(h), -1)
+        for _ in range(self.steps):
+            state = state + self.delta(self.refine(torch.cat([h, state], 1)))
+        sixd, betas, weak = state.split([144, 10, 3], 1)
+        return sixd_to_matrix(sixd.reshape(-1, 24, 6)), betas, weak
+
+
+@ESTIMATORS.register("hmr")
+class HMR(PoseEstimator):
+    """HMR on a timm backbone.
+
+    Args:
+        backbone: any timm model that gives feature maps.
+        pool: "avg" as HMR, or "flatten": a 1x1 convolution to ``channels``, then every cell.
+        channels: width after the 1x1 convolution when flattening.
+        hidden, steps, dropout: the iterative head.
+        frozen: names of backbone modules whose weights and batch statistics stay as they are ("blocks.0").
+        backbone_asset: ImageNet weights to start the backbone from, by asset name ("efficientnet-lite0").
+        mean, std: normalisation of 0..255 pixels; the default is efficientnet-lite's.
+        **base: see :class:`lightning_modules.base.PoseEstimator`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        pool: str = "flatten",
+        channels: int = 96,
+        hidden: int = 512,
+        steps: int = 3,
+        dropout: float = 0.1,
+        frozen: list[str] | None = None,
+        backbone_asset: str | None = None,
+        mean: tuple[float, float, float] = (127.0, 127.0, 127.0),
+        std: tuple[float, float, float] = (128.0, 128.0, 128.0),
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if backbone not in timm.list_models() and "/" not in backbone:
+            close = timm.list_models(f"*{backbone}*")[:5]
+            raise PosesynError(
+                f"timm has no backbone {backbone!r}" + (f"; did you mean {', '.join(close)}?" if close else "")
+            )
+        if pool not in ("avg", "flatten"):
+            raise PosesynError(f"pool={pool!r}: choose 'avg' or 'flatten'")
+        self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(-1,))
+        self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        with torch.no_grad():
+            self.backbone.eval()
+            width, rows, cols = self.backbone(torch.zeros(1, 3, self.image_size, self.image_size))[-1].shape[1:]
+            self.backbone.train()
+        self.reduce = nn.Conv2d(width, channels, 1) if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
+        self.head = IterativeHead(channels * rows * cols if pool == "flatten" else width, hidden, steps, dropout)
+        self.frozen = tuple(frozen or ())
+        known = dict(self.backbone.named_modules())
+        for name in self.frozen:
+            if name not in known:
+                raise PosesynError(
+                    f"frozen: backbone {backbone} has no module {name!r}; it has "
+                    f"{', '.join(n for n, _ in self.backbone.named_children())}"
+                )
+            known[name].requires_grad_(False)
+        if backbone_asset is not None:
+            load_lite_weights(self.backbone, backbone_asset)
+        self.load_initial_weights()
+        self.train()  # frozen parts go to eval mode: Lightning trains in the mode it is given
+
+    def train(self, mode: bool = True) -> HMR:
+        super().train(mode)
+        for name in self.frozen:
+            self.backbone.get_submodule(name).eval()
+        return self
+
+    def regress(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = (image_B3HW.to(self.mean.dtype) - self.mean) / self.std
+        features = self.reduce(self.backbone(x.contiguous(memory_format=torch.channels_last))[-1])
+        return self.head(features.flatten(1))

@@ -1,0 +1,1 @@
+"""Synthesis: scenes, appearance, image engines."""

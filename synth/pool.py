@@ -1,0 +1,310 @@
+"""The pool: every generation of synthetic samples, in one Lance dataset.
+
+A generation is one Lance transaction. Its rows are written first, into files that nothing refers to; then one new
+manifest names them *and* carries the table of generations in its schema metadata, so a generation is there wholly or
+not at all and no second file can disagree. That manifest is written compare-and-swap (an ``Overwrite`` that keeps all
+old fragments and fails if anybody committed meanwhile; Lance's own ``Append`` would let two writers commit the same
+number), so the guarantee holds on any store that Lance commits to atomically. Readers keep the version they opened.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.commit import CommitConflictError
+from lance.fragment import FragmentMetadata, write_fragments
+
+from human.batch import PoseBatch
+from human.errors import PosesynError
+from synth.sample import (
+    PROVENANCE_COLUMNS,
+    READ_COLUMNS,
+    SCHEMA,
+    Sample,
+    check_sample,
+    encode_image,
+    provenance_only,
+    to_arrow,
+    to_batch,
+)
+
+__all__ = ["GenerationInfo", "Pool", "Sample", "encode_image"]
+
+_FORMAT_KEY, _FORMAT = b"posesyn.pool", b"1"
+_GENERATION_KEY = b"posesyn.generation."
+_LOCK = ".posesyn-pool.lock"
+_WRITE_ROWS = 64  # rows handed to Lance at a time: bounds a writer's memory
+_FOREVER = datetime.timedelta(days=365_000)
+
+
+@dataclass(frozen=True)
+class GenerationInfo:
+    """A committed generation: its number, the dataset version that added it, rows in all and rows that passed (these
+    are samples ``0 .. passed-1``), and the position of its first row in the dataset."""
+
+    generation: int
+    version: int
+    count: int
+    passed: int
+    start: int
+
+
+class Pool:
+    """Append-only store of generations in the folder ``path``, which appears at the first commit.
+
+    Holds no open file until used and pickles as its path, so it may travel to ``spawn`` and ``forkserver`` workers.
+    Lance does not survive ``fork``: using a pool in a forked child of a process that used it raises.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._dataset: lance.LanceDataset | None = None
+        self._table: dict[int, GenerationInfo] = {}
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[type[Pool], tuple[Path]]:
+        return Pool, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Pool({str(self.path)!r})"
+
+    # Reading
+
+    def generations(self) -> list[GenerationInfo]:
+        """What is committed now, by anybody, in order of the generations' numbers."""
+        self._refresh()
+        return [self._table[g] for g in sorted(self._table)]
+
+    def read(self, generation: int, indices: Sequence[int] | np.ndarray, source: int = 0) -> PoseBatch:
+        """Samples ``indices`` (each in ``0 .. passed-1``, any order, repeats allowed) of a generation, in one read.
+
+        Args:
+            generation: a committed generation.
+            indices: which samples, B of them.
+            source: first number of the samples' keys.
+
+        Raises:
+            PosesynError: no such generation or index, a damaged file, or pictures of several sizes.
+        """
+        dataset, info = self._find(generation)
+        index_B = np.asarray(indices, dtype=np.int64)
+        if index_B.size == 0 or index_B.min() < 0 or index_B.max() >= info.passed:
+            raise PosesynError(
+                f"{self}: generation {generation} has samples 0 to {info.passed - 1}, asked for {index_B.tolist()}"
+            )
+        with self._damage_named(generation):
+            table = dataset.take((index_B + info.start).tolist(), columns=READ_COLUMNS)
+        return to_batch(table, generation, index_B, source, f"{self}, generation {generation}")
+
+    def provenance(self, generation: int) -> pa.Table:
+        """Provenance of every row of a generation, those that passed first; no pictures, no labels."""
+        dataset, info = self._find(generation)
+        with self._damage_named(generation):
+            return dataset.to_table(columns=PROVENANCE_COLUMNS, offset=info.start, limit=info.count)
+
+    # Writing
+
+    def commit(self, generation: int, samples: Iterable[Sample]) -> GenerationInfo:
+        """Write ``samples`` as a new generation; nothing is visible until all are written.
+
+        Samples stream to disk as they come, so a slow generator is fine; those that passed keep their order and get
+        the indices ``0, 1, ...``. An exception from ``samples`` propagates and leaves the pool as it was. Writers of
+        different generations may work at the same time.
+
+        Raises:
+            PosesynError: the number is taken (also by a writer that was faster), or a sample is malformed.
+        """
+        self._refresh()
+        self._require_free(generation)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            dataset = self._create() if self._dataset is None else self._dataset
+            rows = _Rows(samples, generation)
+            fragments = rows.write(dataset)
+            return self._publish(generation, rows, fragments)
+
+    def repair(self) -> int:
+        """Delete what killed writers left behind; bytes freed. Each commit that finds no other writer does this too."""
+        self._refresh()
+        if self._dataset is None:
+            return 0
+        with open(self.path / _LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PosesynError(f"{self}: a writer is at work; repair when it is done") from None
+            return self._delete_leftovers(self._dataset)
+
+    # Inside
+
+    def _refresh(self) -> None:
+        """Open the newest version and read its table of generations."""
+        if os.getpid() != self._pid:
+            raise PosesynError(
+                f"{self} was made in process {self._pid} and used in its forked child {os.getpid()}, where Lance hangs;"
+                " use the 'forkserver' or 'spawn' start method"
+            )
+        if self._dataset is not None:
+            self._dataset.checkout_latest()
+        else:
+            self._dataset = self._open()
+        if self._dataset is not None:
+            self._table = _read_table(self._dataset)
+
+    def _open(self) -> lance.LanceDataset | None:
+        """The dataset, or None where a commit may create one."""
+        started = (self.path / _LOCK).exists() and not any(self.path.glob("_versions/*.manifest"))
+        if not self.path.exists() or started or (self.path.is_dir() and not any(self.path.iterdir())):
+            return None
+        try:
+            dataset = lance.dataset(str(self.path))
+        except (ValueError, OSError) as error:
+            raise PosesynError(
+                f"{self.path} is not a readable pool; name an empty or new folder, or a pool ({error})"
+            ) from error
+        if (dataset.schema.metadata or {}).get(_FORMAT_KEY) != _FORMAT:
+            raise PosesynError(
+                f"{self.path} is a Lance dataset but not a pool of format {_FORMAT.decode()}; name another folder"
+            )
+        return dataset
+
+    def _find(self, generation: int) -> tuple[lance.LanceDataset, GenerationInfo]:
+        """The open version if it has the generation (it is immutable), else the newest."""
+        if generation not in self._table or os.getpid() != self._pid:
+            self._refresh()
+        if self._dataset is None or generation not in self._table:
+            raise PosesynError(f"{self} has no generation {generation}; it has {sorted(self._table) or 'none'}")
+        return self._dataset, self._table[generation]
+
+    def _require_free(self, generation: int) -> None:
+        if generation in self._table:
+            raise PosesynError(f"{self}: generation {generation} is committed already; generations are immutable")
+
+    @contextmanager
+    def _damage_named(self, generation: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise PosesynError(
+                f"{self}: generation {generation} cannot be read, its files under {self.path} are damaged or gone;"
+                f" restore them from a copy ({error})"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the shared lock that keeps others from deleting uncommitted files; the kernel drops it on death."""
+        with open(self.path / _LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._dataset is not None:
+                    self._delete_leftovers(self._dataset)
+            except BlockingIOError:
+                pass  # another writer is at work: leave its files alone
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @staticmethod
+    def _delete_leftovers(dataset: lance.LanceDataset) -> int:
+        stats = dataset.cleanup_old_versions(older_than=_FOREVER, delete_unverified=True)
+        return int(stats.bytes_removed)
+
+    def _create(self) -> lance.LanceDataset:
+        empty = SCHEMA.with_metadata({_FORMAT_KEY: _FORMAT})
+        operation = lance.LanceOperation.Overwrite(empty, [])
+        try:
+            lance.LanceDataset.commit(str(self.path), operation, read_version=0, max_retries=0)
+        except OSError:  # a conflict too is one
+            self._refresh()
+            if self._dataset is None:  # not because another writer created it first
+                raise
+        self._refresh()
+        assert self._dataset is not None
+        return self._dataset
+
+    def _publish(self, generation: int, rows: _Rows, fragments: list[FragmentMetadata]) -> GenerationInfo:
+        """Compare-and-swap the manifest until it holds the new rows or the number turns out to be taken."""
+        while True:
+            self._refresh()
+            self._require_free(generation)
+            dataset = self._dataset
+            assert dataset is not None
+            start = sum(g.count for g in self._table.values())
+            info = GenerationInfo(generation, dataset.version + 1, rows.count, rows.passed, start)
+            entry = {_GENERATION_KEY + str(generation).encode(): json.dumps(asdict(info)).encode()}
+            schema = SCHEMA.with_metadata({**dataset.schema.metadata, **entry})
+            kept = [fragment.metadata for fragment in dataset.get_fragments()]
+            operation = lance.LanceOperation.Overwrite(schema, kept + fragments)
+            try:
+                lance.LanceDataset.commit(str(self.path), operation, read_version=dataset.version, max_retries=0)
+            except CommitConflictError:
+                continue
+            return info
+
+
+class _Rows:
+    """A generation on its way to disk: rows that passed as they come, the others, which are small, at the end."""
+
+    def __init__(self, samples: Iterable[Sample], generation: int) -> None:
+        self.samples, self.generation = samples, generation
+        self.passed = self.count = 0
+        self._error: BaseException | None = None
+
+    def write(self, dataset: lance.LanceDataset) -> list[FragmentMetadata]:
+        batches = self._batches()
+        try:
+            first = next(batches, None)
+            if first is None:
+                return []
+            reader = pa.RecordBatchReader.from_batches(SCHEMA, _chain(first, batches))
+            return list(write_fragments(reader, dataset, schema=SCHEMA, mode="append"))
+        except Exception:
+            if self._error is not None:  # ours, which Lance wrapped
+                raise self._error from None
+            raise
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        failed: list[Sample] = []
+        ready: list[Sample] = []
+        try:
+            for n, sample in enumerate(self.samples):
+                if not sample.passed:
+                    failed.append(provenance_only(sample))
+                    continue
+                check_sample(sample, f"generation {self.generation}, sample {n}")
+                ready.append(sample)
+                if len(ready) == _WRITE_ROWS:
+                    yield self._batch(ready)
+                    ready = []
+            self.passed = self.count + len(ready)
+            ready += failed
+            for i in range(0, len(ready), _WRITE_ROWS):
+                yield self._batch(ready[i : i + _WRITE_ROWS])
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _batch(self, samples: list[Sample]) -> pa.RecordBatch:
+        batch = to_arrow(samples, self.generation, self.count)
+        self.count += len(samples)
+        return batch
+
+
+def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+def _read_table(dataset: lance.LanceDataset) -> dict[int, GenerationInfo]:
+    metadata = dataset.schema.metadata
+    infos = (GenerationInfo(**json.loads(v)) for k, v in metadata.items() if k.startswith(_GENERATION_KEY))
+    return {info.generation: info for info in infos}

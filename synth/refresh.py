@@ -1,0 +1,289 @@
+"""One refresh: mine, synthesise, filter, commit a generation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+
+import cv2
+import numpy as np
+import torch
+
+from human.batch import PoseBatch
+from human.body import BodyModel, load_body
+from human.motion import MotionBank, load_motion_bank
+from human.prediction import Estimator
+from human.rng import derive_seed, generator
+from human.rotations import rotvec_to_matrix
+from synth.eem import EEM, Mined, MiningData
+from synth.engines.base import Engine
+from synth.filters import Err3DFilter
+from synth.inpaint import inpaint_person, person_mask
+from synth.pool import GenerationInfo, Pool
+from synth.sample import LABEL_SHAPES, Sample
+from synth.scene import SceneConfig, SceneSpec, frame_person
+from synth.variation import VariationConfig, vary
+
+# Told (stage, done, total) as the refresh goes on.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh did; ``samples`` are those kept, at most ``gallery`` of them, for pictures."""
+
+    info: GenerationInfo | None
+    mined: Mined
+    challenge_error: float
+    err3d_mean: float
+    fit_mean: float
+    seconds: dict[str, float]
+    samples: PoseBatch | None = None
+    sample_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    sample_passed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def pass_rate(self) -> float:
+        return self.info.passed / self.info.count if self.info and self.info.count else float("nan")
+
+
+@dataclass
+class Refresher:
+    """The parts of a refresh and their settings.
+
+    Args:
+        engine: the image engine.
+        samples: synthetic samples to make (before the filter), shared evenly by the challenges.
+        eem, variation, filter: settings of the parts.
+        scene: framing and field of view of the new pictures.
+        reference_p: share of samples set in a reference's picture with its person removed; the rest gets free
+            backgrounds.
+        render_batch: scenes per engine call.
+        gallery: samples kept in memory for pictures.
+    """
+
+    engine: Engine
+    samples: int = 500
+    eem: EEM = field(default_factory=EEM)
+    variation: VariationConfig = field(default_factory=VariationConfig)
+    filter: Err3DFilter = field(default_factory=Err3DFilter)
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    reference_p: float = 0.6
+    render_batch: int = 32
+    gallery: int = 24
+    body: BodyModel = field(init=False)
+    bank: MotionBank = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.body, self.bank = load_body("free"), load_motion_bank()
+
+    def run(
+        self,
+        estimator: Estimator,
+        data: MiningData,
+        pool: Pool,
+        *,
+        generation: int,
+        number: int,
+        seed: int,
+        tpe_hash: str,
+        done: GenerationInfo | None = None,
+        progress: Progress | None = None,
+    ) -> Refreshed:
+        """Mine ``data`` with ``estimator`` and commit ``generation`` to ``pool``.
+
+        Everything drawn is a function of (estimator, data, settings, seed, number). Nothing is committed when nobody
+        could be mined: the caller goes on with what the pool has.
+
+        Args:
+            generation: number to commit under.
+            number: of the refresh in its run; seeds are made from it.
+            seed: of the run.
+            tpe_hash: names the estimator's weights, for provenance.
+            done: this very refresh, committed before a crash: mine only.
+        """
+        tell = progress or (lambda stage, done, total: None)
+        clock = _Clock()
+        tell("mine", 0, 1)
+        with clock("mine"):
+            mined = self.eem.mine(estimator, data, generator(seed, "eem", number))
+        tell("mine", 1, 1)
+        if mined.crops is None or mined.predictions is None:
+            return Refreshed(None, mined, float("nan"), float("nan"), float("nan"), clock.seconds)
+        challenge_error = float(mined.errors[mined.challenges].mean())
+        if done is not None:
+            return Refreshed(done, mined, challenge_error, float("nan"), float("nan"), clock.seconds)
+        # Slot s is made of challenge s mod K: every challenge gets its share, the worst the remainder.
+        slot_challenge = np.arange(self.samples) % len(mined.challenges)
+        seeds = [derive_seed(seed, "synth", number, s) for s in range(self.samples)]
+        with clock("vary"):
+            variations = vary(
+                mined.predictions[torch.from_numpy(slot_challenge)],
+                mined.crops.joints2d[slot_challenge],
+                mined.crops.joints2d_conf[slot_challenge],
+                seeds,
+                self.body,
+                self.bank,
+                self.variation,
+            )
+        backgrounds = _References(data, mined.references)
+        kept: list[PoseBatch] = []
+        kept_error: list[np.ndarray] = []
+        kept_passed: list[np.ndarray] = []
+        all_errors: list[np.ndarray] = []
+
+        def produce() -> Iterator[Sample]:
+            for start in range(0, self.samples, self.render_batch):
+                slots = np.arange(start, min(start + self.render_batch, self.samples))
+                with clock("render"):
+                    spec, reference = self._scenes(
+                        slots, seeds, variations.betas, variations.body_pose, variations.global_orient, backgrounds
+                    )
+                    batch, order = self._render(spec)
+                with clock("filter"):
+                    error, passed = self.filter(estimator, batch)
+                all_errors.append(error)
+                if sum(len(k) for k in kept) < self.gallery:
+                    kept.append(batch)
+                    kept_error.append(error)
+                    kept_passed.append(passed)
+                for k, s in enumerate(order):
+                    slot = slots[s]
+                    challenge = int(mined.challenges[slot_challenge[slot]])
+                    yield _sample(
+                        batch,
+                        k,
+                        engine=self.engine.name,
+                        engine_config=self.engine.config_hash(),
+                        challenge_id=data.ids[challenge],
+                        challenge_error=float(mined.errors[challenge]),
+                        reference_id=reference[s],
+                        seed=seeds[slot],
+                        tpe=tpe_hash,
+                        err3d=float(error[k]) if np.isfinite(error[k]) else None,
+                        passed=bool(passed[k]),
+                    )
+                tell("synthesise", int(slots[-1]) + 1, self.samples)
+
+        start_commit = time.perf_counter()
+        info = pool.commit(generation, produce())
+        inside = clock.seconds.get("render", 0.0) + clock.seconds.get("filter", 0.0)
+        clock.seconds["commit"] = time.perf_counter() - start_commit - inside
+        errors = np.concatenate(all_errors)
+        n = self.gallery
+        return Refreshed(
+            info,
+            mined,
+            challenge_error,
+            float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan"),
+            float(variations.fit.mean()),
+            clock.seconds,
+            PoseBatch.cat(kept)[:n],
+            np.concatenate(kept_error)[:n],
+            np.concatenate(kept_passed)[:n],
+        )
+
+    def _scenes(
+        self,
+        slots: np.ndarray,
+        seeds: list[int],
+        betas: torch.Tensor,
+        pose: torch.Tensor,
+        orient: torch.Tensor,
+        backgrounds: _References,
+    ) -> tuple[list[tuple[np.ndarray, SceneSpec]], list[str]]:
+        """Scenes of some slots, as (rows, spec) groups with and without a given background; and each row's
+        reference.
+        """
+        rngs = [generator("placing", seeds[s]) for s in slots]
+        fov = torch.tensor([_field_of_view(r, self.scene) for r in rngs])
+        fill = torch.tensor([r.uniform(*self.scene.fill) for r in rngs])
+        shift = torch.tensor(np.stack([r.uniform(-self.scene.shift, self.scene.shift, 2) for r in rngs]))
+        with torch.inference_mode():
+            joints = self.body.joints(
+                betas[slots], rotvec_to_matrix(pose[slots]), rotvec_to_matrix(orient[slots]), None
+            )
+        transl, intrinsics = frame_person(joints, self.engine.size, fov, fill, shift)
+        chosen = [backgrounds.choose(r) if r.random() < self.reference_p else None for r in rngs]
+        names = [backgrounds.name(c) for c in chosen]
+        everything = SceneSpec(
+            betas[slots], pose[slots], orient[slots], transl, intrinsics, torch.tensor([seeds[s] for s in slots])
+        )
+        groups = []
+        for given in (True, False):
+            rows = np.array([k for k, c in enumerate(chosen) if (c is not None) == given], dtype=np.int64)
+            if len(rows) == 0:
+                continue
+            spec = everything[torch.from_numpy(rows)]
+            if given:
+                pictures = np.stack([backgrounds.picture(chosen[k], self.engine.size) for k in rows])
+                spec = SceneSpec(
+                    **{f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "background"},
+                    background=torch.from_numpy(pictures),
+                )
+            groups.append((rows, spec))
+        return groups, names
+
+    def _render(self, groups: list[tuple[np.ndarray, SceneSpec]]) -> tuple[PoseBatch, np.ndarray]:
+        return PoseBatch.cat([self.engine.render(spec) for _, spec in groups]), np.concatenate(
+            [rows for rows, _ in groups]
+        )
+
+
+class _References:
+    """The references' pictures with their person removed; each is made once per refresh, when first used."""
+
+    def __init__(self, data: MiningData, indices: np.ndarray) -> None:
+        self.data, self.indices = data, indices
+        self._made: dict[int, np.ndarray] = {}
+
+    def choose(self, rng: np.random.Generator) -> int | None:
+        return int(self.indices[rng.integers(len(self.indices))]) if len(self.indices) else None
+
+    def name(self, index: int | None) -> str:
+        return "" if index is None else self.data.ids[index]
+
+    def picture(self, index: int | None, size: int) -> np.ndarray:
+        """(size, size, 3) uint8."""
+        assert index is not None
+        if index not in self._made:
+            crop = self.data.crops(np.array([index]))
+            image = crop.image[0].permute(1, 2, 0).contiguous().numpy()
+            mask = person_mask(crop.joints2d[0].numpy(), crop.joints2d_conf[0].numpy(), image.shape[:2])
+            self._made[index] = inpaint_person(image, mask)
+        image = self._made[index]
+        return image if image.shape[0] == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+class _Clock:
+    """Adds up the seconds spent in named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def _field_of_view(rng: np.random.Generator, scene: SceneConfig) -> float:
+    """Degrees of the crop: the photograph's, of which the crop shows a part."""
+    whole = np.deg2rad(rng.uniform(*scene.field_of_view))
+    zoom = np.exp(rng.uniform(*np.log(scene.crop_zoom)))
+    return float(np.rad2deg(2 * np.arctan(np.tan(whole / 2) / zoom)))
+
+
+def _sample(batch: PoseBatch, row: int, *, passed: bool, **provenance: object) -> Sample:
+    if not passed:
+        return Sample(passed=False, **provenance)  # type: ignore[arg-type]
+    pixels = batch.image[row].permute(1, 2, 0).contiguous().numpy()
+    ok, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert ok
+    labels = {name: getattr(batch, name)[row] for name in LABEL_SHAPES}
+    return Sample(image=encoded.tobytes(), passed=True, **labels, **provenance)  # type: ignore[arg-type]

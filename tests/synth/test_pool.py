@@ -1,0 +1,400 @@
+"""The pool: atomic generations, readers that nothing disturbs, writers that die."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from human.batch import PoseBatch
+from human.errors import PosesynError
+from human.rng import generator
+from synth.pool import GenerationInfo, Pool, Sample, encode_image
+from synth.sample import LABEL_SHAPES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE = 16
+
+
+def make_sample(seed: int, passed: bool = True, size: int = SIZE, **changes: Any) -> Sample:
+    rng = generator(seed)
+    fields: dict[str, Any] = {name: rng.normal(size=shape).astype(np.float32) for name, shape in LABEL_SHAPES.items()}
+    fields |= {"engine": "rendered", "challenge_id": f"c{seed}", "challenge_error": seed / 2, "err3d": 50.0 + seed}
+    fields["image"] = encode_image(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), "png")
+    return Sample(seed=seed, passed=passed, **(fields | changes))
+
+
+def make_samples(n: int, first: int = 0) -> list[Sample]:
+    """Every third one is filtered out."""
+    return [make_sample(first + i, passed=i % 3 != 2) for i in range(n)]
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return Pool(tmp_path / "pool")
+
+
+def same(a: PoseBatch, b: PoseBatch) -> bool:
+    return all(torch.equal(x, b.as_dict()[name]) for name, x in a.as_dict().items())
+
+
+def data_files(pool: Pool) -> list[Path]:
+    return sorted(pool.path.glob("data/*"))
+
+
+def test_what_is_committed_is_read(pool: Pool) -> None:
+    samples = make_samples(200)  # more than one batch of the writer
+    info = pool.commit(7, samples)
+    kept = [s for s in samples if s.passed]
+    assert (info.generation, info.count, info.passed, info.start) == (7, 200, len(kept), 0)
+    order = [5, 0, len(kept) - 1, 5, 80]
+    batch = pool.read(7, order, source=3)
+    assert batch.image.dtype == torch.uint8
+    assert batch.image.shape == (5, 3, SIZE, SIZE)
+    for row, i in enumerate(order):
+        for name in LABEL_SHAPES:
+            assert np.array_equal(getattr(batch, name)[row].numpy(), getattr(kept[i], name)), name
+        assert batch.key[row].tolist() == [3, 7, i, kept[i].seed]
+        picture = generator(kept[i].seed)
+        for shape in LABEL_SHAPES.values():
+            picture.normal(size=shape)
+        expected = picture.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        assert np.array_equal(batch.image[row].permute(1, 2, 0).numpy(), expected), "RGB order"
+    assert (batch.has_pose & batch.has_betas & batch.has_transl).all()
+
+
+def test_missing_body_labels_are_masked(pool: Pool) -> None:
+    samples = [make_sample(0), make_sample(1, betas=None, transl=None), make_sample(2, body_pose=None)]
+    pool.commit(0, samples)
+    batch = pool.read(0, [0, 1, 2])
+    assert batch.has_pose.tolist() == [True, True, False]
+    assert batch.has_betas.tolist() == [True, False, True]
+    assert batch.has_transl.tolist() == [True, False, True]
+    assert batch.betas[1].eq(0).all()
+    assert np.array_equal(batch.betas[2].numpy(), samples[2].betas)
+
+
+def test_filtered_rows_keep_provenance_not_pixels(pool: Pool) -> None:
+    pool.commit(0, make_samples(9))
+    rows = pool.provenance(0).to_pylist()
+    assert [r["passed"] for r in rows] == [True] * 6 + [False] * 3
+    assert [r["index"] for r in rows] == list(range(9))
+    assert [r["seed"] for r in rows] == [0, 1, 3, 4, 6, 7, 2, 5, 8]
+    assert rows[8]["challenge_id"] == "c8"
+    assert rows[8]["err3d"] == 58.0
+    stored = lance.dataset(str(pool.path)).to_table(columns=["image", "betas"]).to_pylist()
+    assert all(r["image"] == b"" and r["betas"] is None for r in stored[6:])
+    assert all(r["image"] for r in stored[:6])
+    with pytest.raises(PosesynError, match=r"generation 0 has samples 0 to 5"):
+        pool.read(0, [6])
+
+
+def test_generations_survive_and_are_immutable(pool: Pool) -> None:
+    assert pool.generations() == []
+    infos = [pool.commit(g, make_samples(n, first=100 * g)) for g, n in ((3, 4), (0, 6), (9, 0), (4, 5))]
+    before = pool.read(0, [1, 2])
+    with pytest.raises(PosesynError, match=r"generation 0 is committed already"):
+        pool.commit(0, make_samples(6))
+    again = Pool(pool.path)
+    assert again.generations() == sorted(infos, key=lambda i: i.generation)
+    assert [i.count for i in again.generations()] == [6, 4, 5, 0]
+    assert same(again.read(0, [1, 2]), before)
+    assert again.provenance(9).num_rows == 0
+    assert [r["generation"] for r in again.provenance(4).to_pylist()] == [4] * 5
+
+
+def test_bad_indices(pool: Pool) -> None:
+    pool.commit(0, make_samples(6))
+    for indices in ([], [-1], [0, 4]):
+        with pytest.raises(PosesynError, match=r"generation 0 has samples 0 to 3"):
+            pool.read(0, indices)
+
+
+def test_unknown_generation(pool: Pool) -> None:
+    with pytest.raises(PosesynError, match=r"no generation 0; it has none"):
+        pool.read(0, [0])
+    pool.commit(2, make_samples(3))
+    with pytest.raises(PosesynError, match=r"no generation 0; it has \[2\]"):
+        pool.provenance(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": b"GIF89a"}, "sample 1 passed the filter but its image"),
+        ({"joints3d": None}, "sample 1 passed the filter but has no joints3d"),
+        ({"betas": np.zeros(11)}, r"sample 1: betas must be finite with shape \(10,\)"),
+        ({"transl": np.array([0, np.nan, 1])}, r"sample 1: transl must be finite"),
+    ],
+)
+def test_malformed_samples_leave_no_trace(pool: Pool, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PosesynError, match=message):
+        pool.commit(0, [make_sample(0), make_sample(1, **changes)])
+    assert pool.generations() == []
+    assert pool.commit(0, make_samples(3)).count == 3
+
+
+def test_exception_in_the_generator_propagates(pool: Pool) -> None:
+    pool.commit(0, make_samples(3))
+
+    def engine() -> Iterator[Sample]:
+        yield from make_samples(300)
+        raise ZeroDivisionError("engine broke")
+
+    with pytest.raises(ZeroDivisionError, match="engine broke"):
+        pool.commit(1, engine())
+    assert [i.generation for i in pool.generations()] == [0]
+    assert pool.commit(1, make_samples(4)).start == 3
+
+
+def test_mixed_sizes_and_undecodable_pictures(pool: Pool) -> None:
+    broken = make_sample(2, image=b"\x89PNG but no more")
+    pool.commit(0, [make_sample(0), make_sample(1, size=24), broken])
+    with pytest.raises(PosesynError, match=r"generation 0 mixes pictures of 16x16, 24x24"):
+        pool.read(0, [0, 1])
+    with pytest.raises(PosesynError, match=r"generation 0, sample 2: the picture cannot be decoded"):
+        pool.read(0, [0, 2])
+    assert pool.read(0, [1, 1]).size == 24
+
+
+def test_encode_image() -> None:
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    as_tensor = torch.from_numpy(red).permute(2, 0, 1)
+    assert encode_image(red, "png") == encode_image(as_tensor, "png")
+    assert encode_image(red)[:3] == b"\xff\xd8\xff"
+    with pytest.raises(PosesynError, match="uint8 RGB"):
+        encode_image(red.astype(np.float32))
+
+
+def test_folders_that_are_not_pools(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(PosesynError, match=r"is not a readable pool"):
+        Pool(tmp_path).generations()
+    with pytest.raises(PosesynError, match=r"is not a readable pool"):
+        Pool(tmp_path / "holiday.jpg").commit(0, [])
+    lance.write_dataset(pa.table({"a": [1]}), str(tmp_path / "other"))
+    with pytest.raises(PosesynError, match=r"is a Lance dataset but not a pool"):
+        Pool(tmp_path / "other").generations()
+    (tmp_path / "empty").mkdir()
+    assert Pool(tmp_path / "empty").generations() == []
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "zero", "flip"])
+def test_damage_is_named_and_stays_local(pool: Pool, damage: str) -> None:
+    pool.commit(0, make_samples(30))
+    (old,) = data_files(pool)
+    pool.commit(1, make_samples(30, first=50))
+    (new,) = set(data_files(pool)) - {old}
+    good = pool.read(0, [0, 1])
+    raw = bytearray(new.read_bytes())
+    if damage == "delete":
+        new.unlink()
+    elif damage == "truncate":
+        new.write_bytes(raw[: len(raw) // 2])
+    elif damage == "zero":
+        new.write_bytes(bytes(len(raw)))
+    else:
+        at = raw.index(make_sample(50).image) + 400  # inside the first picture
+        raw[at] ^= 1
+        new.write_bytes(raw)
+    reader = Pool(pool.path)
+    assert len(reader.generations()) == 2
+    assert same(reader.read(0, [0, 1]), good)
+    with pytest.raises(PosesynError, match=r"generation 1\b.*(damaged|gone)") as caught:
+        reader.read(1, [0, 1])
+    assert str(pool.path) in str(caught.value)
+
+
+def test_damaged_labels_are_noticed(pool: Pool) -> None:
+    sample = make_sample(0)
+    pool.commit(0, [sample])
+    (path,) = data_files(pool)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(sample.joints3d.tobytes()) + 2] ^= 64
+    path.write_bytes(raw)
+    with pytest.raises(PosesynError, match=r"samples \[0\] are damaged"):
+        Pool(pool.path).read(0, [0])
+
+
+KILLED_WRITER = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from synth.pool import Pool, _Rows
+from test_pool import make_samples
+pool = Pool({path!r})
+
+def engine():
+    for n, sample in enumerate(make_samples(400)):
+        if n == {kill_at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield sample
+
+if {kill_at} < 400:
+    pool.commit(1, engine())
+else:  # all data files written, the manifest not
+    pool.generations()
+    with pool._writing():
+        _Rows(engine(), 1).write(pool._dataset)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kill_at", [0, 300, 400])
+def test_killed_writer_leaves_the_pool_as_it_was(pool: Pool, kill_at: int) -> None:
+    pool.commit(0, make_samples(6))
+    before, files = pool.read(0, [0, 3]), data_files(pool)
+    script = KILLED_WRITER.format(tests=str(Path(__file__).parent), path=str(pool.path), kill_at=kill_at)
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    leftovers = set(data_files(pool)) - set(files)
+    assert bool(leftovers) == (kill_at > 0)
+    assert [i.generation for i in Pool(pool.path).generations()] == [0]
+    assert same(Pool(pool.path).read(0, [0, 3]), before)
+    assert pool.commit(1, make_samples(5, first=9)).count == 5
+    assert pool.read(1, [0]).key[0, 3] == 9
+    assert not leftovers & set(data_files(pool)), "the next commit cleans up"
+    assert len(data_files(pool)) == 2
+
+
+def test_repair(pool: Pool) -> None:
+    assert pool.repair() == 0
+    pool.commit(0, make_samples(6))
+    orphan = pool.path / "data" / "0123456789.lance"
+    orphan.write_bytes(data_files(pool)[0].read_bytes())
+    with pool._writing():  # cleans up at the start; now a writer is at work
+        assert not orphan.exists()
+        orphan.write_bytes(b"half a file")
+        with pytest.raises(PosesynError, match="a writer is at work"):
+            Pool(pool.path).repair()
+    assert pool.repair() == len(b"half a file")
+    assert len(data_files(pool)) == 1
+    assert len(pool.read(0, [0, 1])) == 2
+
+
+def test_a_killed_creator_leaves_a_usable_folder(pool: Pool) -> None:
+    (pool.path / "_versions").mkdir(parents=True)
+    (pool.path / ".posesyn-pool.lock").touch()
+    assert pool.generations() == []
+    assert pool.commit(0, make_samples(3)).passed == 2
+
+
+def test_two_writers_never_share_a_number(pool: Pool) -> None:
+    """Both start before the pool exists and write while the other one does; each contested number has one winner."""
+    results: list[GenerationInfo | PosesynError] = []
+    barrier = threading.Barrier(4)
+
+    def write(writer: int) -> None:
+        def engine() -> Iterator[Sample]:
+            barrier.wait(timeout=30)  # all are inside a commit
+            yield from make_samples(6, first=1000 * writer)
+
+        mine = Pool(pool.path)
+        for generation in (0, 1 + writer):
+            try:
+                results.append(mine.commit(generation, engine()))
+            except PosesynError as error:
+                results.append(error)
+
+    threads = [threading.Thread(target=write, args=(w,)) for w in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    infos = [r for r in results if isinstance(r, GenerationInfo)]
+    errors = [r for r in results if isinstance(r, PosesynError)]
+    assert sorted(i.generation for i in infos) == [0, 1, 2, 3, 4]
+    assert len(errors) == 3
+    assert all("generation 0 is committed already" in str(e) for e in errors)
+    assert len({i.version for i in infos}) == 5
+    assert pool.generations() == sorted(infos, key=lambda i: i.generation)
+    for writer in range(4):
+        assert pool.read(1 + writer, [0, 3])[:].key[:, 3].tolist() == [1000 * writer, 1000 * writer + 4]
+    pool.repair()  # the losers' files
+    assert len(data_files(pool)) == 5
+
+
+def test_reader_is_pinned_while_another_process_appends(pool: Pool) -> None:
+    pool.commit(0, make_samples(6))
+    reader = Pool(pool.path)
+    before = reader.read(0, [0, 1])
+    assert reader._dataset is not None
+    version = reader._dataset.version
+    context = mp.get_context("forkserver")
+    writer = context.Process(target=_commit_two, args=(pool,))
+    writer.start()
+    while writer.is_alive():
+        assert same(reader.read(0, [0, 1]), before)
+    writer.join()
+    assert reader._dataset.version == version, "reading a known generation opens nothing"
+    assert reader.read(2, [0]).key[0].tolist() == [0, 2, 0, 20]
+    assert reader._dataset.version > version
+
+
+def _commit_two(pool: Pool) -> None:
+    for generation in (1, 2):
+        pool.commit(generation, make_samples(6, first=10 * generation))
+
+
+class _Keys(torch.utils.data.Dataset[PoseBatch]):
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitems__(self, indices: list[int]) -> PoseBatch:
+        return self.pool.read(0, indices)
+
+
+def _first(batch: Any) -> Any:
+    return batch
+
+
+def test_workers_of_a_loader(pool: Pool) -> None:
+    """The parent has used the pool before the workers start."""
+    pool.commit(0, make_samples(12))
+    expected = pool.read(0, list(range(8)))
+    loader = torch.utils.data.DataLoader(
+        _Keys(pool), batch_size=2, num_workers=2, collate_fn=_first, multiprocessing_context="forkserver"
+    )
+    assert same(PoseBatch.cat(list(loader)), expected)
+
+
+def test_pickles_as_its_path(pool: Pool) -> None:
+    pool.commit(0, make_samples(6))
+    data = pickle.dumps(pool)
+    assert len(data) < 500
+    assert same(pickle.loads(data).read(0, [1]), pool.read(0, [1]))
+
+
+def _use(pool: Pool, queue: Any) -> None:
+    try:
+        pool.read(0, [0])
+    except PosesynError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_gets_an_error_instead_of_a_hang(pool: Pool) -> None:
+    pool.commit(0, make_samples(6))
+    context = mp.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_use, args=(pool, queue))
+    child.start()
+    assert "use the 'forkserver' or 'spawn'" in queue.get(timeout=20)
+    child.join(timeout=20)
