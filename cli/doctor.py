@@ -1,0 +1,83 @@
+"""``posesyn doctor``: what is here, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from human.assets import cache_root, load_manifest, locate
+from human.registry import Registry
+
+_PACKAGES = (
+    "torch", "torchvision", "lightning", "torchmetrics", "timm", "warp-lang", "pylance", "roma", "smplx", "wandb",
+    "easypytorch3d",
+)  # fmt: skip
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Every registry by the kind it holds; importing the packages fills them."""
+    from datamodules.readers import READERS
+    from datamodules.sources import SOURCES
+    from human.body import BODY_MODELS
+    from human.motion import MOTION_BANKS
+    from lightning_modules import ESTIMATORS
+    from synth.backgrounds import BACKGROUND_BANKS
+    from synth.engines import ENGINES
+
+    return {
+        "target pose estimators": ESTIMATORS,
+        "image engines": ENGINES,
+        "data set readers": READERS,
+        "training sources": SOURCES,
+        "body models": BODY_MODELS,
+        "motion banks": MOTION_BANKS,
+        "background banks": BACKGROUND_BANKS,
+    }
+
+
+def list_plugins(console: Console) -> None:
+    """Every registered name, by kind."""
+    for kind, registry in registries().items():
+        console.print(f"{kind}: {', '.join(registry.names())}", highlight=False, soft_wrap=True)
+
+
+def examine(console: Console) -> None:
+    """Versions, devices and assets."""
+    import torch
+
+    table = Table(title="machine", show_header=False)
+    table.add_row("python", platform.python_version())
+    for name in _PACKAGES:
+        try:
+            table.add_row(name, version(name))
+        except PackageNotFoundError:
+            hint = " (optional: pip install 'posesyn[pytorch3d]')" if name == "easypytorch3d" else ""
+            table.add_row(name, f"[yellow]not installed[/yellow]{hint}")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    table.add_row("GPU", ", ".join(gpus) or "none: everything runs on the CPU")
+    table.add_row("CPU threads", str(torch.get_num_threads()))
+    table.add_row("cache", str(cache_root()))
+    console.print(table)
+    missing = [a.name for a in load_manifest().values() if a.downloadable and locate(a.name) is None]
+    if missing:
+        console.print(
+            f"not fetched yet (done on first use, or `posesyn assets fetch NAME`): {', '.join(missing)}", soft_wrap=True
+        )
+    registered = [a for a in load_manifest().values() if a.kind == "register"]
+    for asset in registered:
+        console.print(f"{asset.name}: {asset.what}", soft_wrap=True)
+
+
+def run(argv: Sequence[str]) -> None:
+    """``posesyn doctor [--list]``."""
+    parser = argparse.ArgumentParser(prog="posesyn doctor", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="list every registered plug-in by kind and name")
+    args = parser.parse_args(argv)
+    console = Console()
+    list_plugins(console) if args.list else examine(console)
