@@ -2,9 +2,9 @@
 
 ``none`` trains on real pictures only; ``random`` adds synthetic samples around randomly chosen people; ``mined``
 around the people the EEM finds. All start from the same weights, take the same number of steps, and ``random`` and
-``mined`` make and keep the same number of samples (no filter: the labels of rendered pictures are exact). Every arm is ``configs/lspet.yaml``
-with those few fields changed and runs through the ``lightning`` command. A finished run is kept in FOLDER and not run
-again; the table (medians over seeds, and each seed) is printed as Markdown at the end.
+``mined`` make and keep the same number of samples (no filter: the labels of rendered pictures are exact). Every arm
+is ``configs/lspet.yaml`` with those few fields changed and runs through the ``lightning`` command. A finished run is
+kept in FOLDER and not run again; the table (medians over seeds, and each seed) is printed as Markdown at the end.
 """
 
 from __future__ import annotations

@@ -7,19 +7,38 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EMAWeightAveraging
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from human.errors import PosesynError
 
 
-class EMA(EMAWeightAveraging):
-    """Lightning's EMA callback, and the average as a context for mining.
+class EMA(WeightAveraging):
+    """Lightning's weight averaging, exponential, and the average as a context for mining.
+
+    What does not change stays what it is, to the bit: constants, frozen weights and whole numbers (Lightning's own EMA
+    lets constants drift by rounding and index tables by truncation, so that a resumed run differs).
 
     Args:
-        decay: of the average per optimiser step.
-        update_every_n_steps: steps between updates.
+        decay: of the average per update.
+        update_every_n_steps: optimiser steps between updates.
     """
 
     def __init__(self, decay: float = 0.998, update_every_n_steps: int = 1) -> None:
-        super().__init__(decay=decay, update_every_n_steps=update_every_n_steps)
+        if not 0 <= decay < 1 or update_every_n_steps < 1:
+            raise PosesynError(
+                f"EMA needs 0 <= decay < 1 and update_every_n_steps >= 1, got {decay} and {update_every_n_steps}"
+            )
+        self.decay, self.update_every_n_steps = decay, update_every_n_steps
+        super().__init__(use_buffers=True, avg_fn=self._average)
+
+    def _average(self, average: Tensor, current: Tensor, number: Tensor) -> Tensor:
+        # lerp, not decay * average + (1 - decay) * current: exact where both are equal.
+        return torch.lerp(average, current, 1 - self.decay) if average.is_floating_point() else current
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None and step_idx % self.update_every_n_steps == 0
 
     @contextmanager
     def averaged(self, module: L.LightningModule) -> Iterator[None]:

@@ -50,8 +50,18 @@ class EpochTable(Callback):
         self._reset(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A run resumed inside an epoch has no epoch start.
+        # A run resumed inside an epoch has no epoch start, and one resumed after an epoch's last step no end of it.
+        counts, skipped = self._counts, self._skipped
         self._reset(trainer)
+        if counts.sum():
+            self._counts, self._skipped = counts, skipped
+            if self._epochs_done() < trainer.current_epoch:
+                self._add_row(trainer, trainer.current_epoch - 1, {})
+                self._reset(trainer)
+
+    def _epochs_done(self) -> int:
+        numbers = [row["epoch"] for row in self.rows if row["epoch"] != "start"]
+        return numbers[-1] + 1 if numbers else 0
 
     def _reset(self, trainer: L.Trainer) -> None:
         data = _data(trainer)
@@ -76,30 +86,29 @@ class EpochTable(Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._add_row(trainer, trainer.current_epoch, _scores(pl_module))
+
+    def _add_row(self, trainer: L.Trainer, epoch: int, scores: dict[str, dict[str, float]]) -> None:
         data = _data(trainer)
         total = max(1, int(self._counts.sum()))
         wait = (data.loader.wait_seconds if data.loader else 0.0) - self._wait_before
         refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
         now = time.perf_counter()
         row: dict[str, Any] = {
-            "epoch": trainer.current_epoch,
+            "epoch": epoch,
             "step": trainer.global_step,
             "fractions": {n: int(c) / total for n, c in zip(data.source_names, self._counts, strict=True)},
             "skipped": self._skipped,
-            "scores": _scores(pl_module),
+            "scores": scores,
             "seconds": {"wait": wait, "validate": self._valid_seconds},
         }
+        made_now = 0.0
         if refresh is not None and refresh.history:
-            # The refresh whose samples this epoch trained on; the one made just now belongs to the next row.
-            used = (
-                refresh.history[-2]
-                if len(refresh.history) > 1 and "challenge_error_after" not in refresh.history[-1]
-                else refresh.history[-1]
-            )
-            row["refresh"] = used
-            made_now = refresh.history[-1]["seconds"] if used is not refresh.history[-1] else 0.0
-        else:
-            made_now = 0.0
+            # The refresh made just now belongs to the next row.
+            if refresh.used is not None:
+                row["refresh"] = refresh.used
+            if refresh.history[-1] is not refresh.used:
+                made_now = refresh.history[-1]["seconds"]
         row["seconds"]["train"] = now - self._started - self._valid_seconds - made_now
         self.rows.append(row)
         if trainer.is_global_zero:
@@ -141,10 +150,11 @@ class EpochTable(Callback):
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "counts": self._counts.tolist(), "skipped": self._skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self._counts, self._skipped = np.asarray(state_dict["counts"], np.int64), state_dict["skipped"]
 
 
 def flatten(row: dict[str, Any]) -> dict[str, str]:

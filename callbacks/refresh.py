@@ -25,7 +25,7 @@ from synth.eem import EEM
 from synth.engines.build import make_engine
 from synth.filters import Err3DFilter
 from synth.pool import GenerationInfo, Pool
-from synth.refresh import Refreshed, Refresher
+from synth.refresh import Refreshed, Refresher, slot_seed
 from synth.scene import SceneConfig
 from synth.variation import VariationConfig
 
@@ -74,25 +74,40 @@ class Refresh(Callback):
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
         self.reference_p, self.every, self.before_first, self.keep = reference_p, every, before_first, keep
         self.count = 0  # refreshes done
+        self.epochs_done = 0  # epochs whose end was dealt with
         self.challenges: list[int] = []  # of the last refresh, indices into the mining data
         self.history: list[dict[str, Any]] = []
         self.last: Refreshed | None = None
+        self.used: dict[str, Any] | None = None  # entry of the history that the epoch just finished trained on
         self._refresher: Refresher | None = None
 
     # -- hooks -------------------------------------------------------------------------------------------------------
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _, data = _typed(trainer, pl_module)
+        # A data set that is missing is an error now, not after an epoch, and not a refresh that failed.
+        data.mining_data, data.recipe  # noqa: B018
         if self.count == 0 and self.before_first:
             self._refresh(trainer, pl_module)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A checkpoint of an epoch's last step resumes in the next epoch: Lightning never comes to the end of that one.
+        if self.epochs_done < trainer.current_epoch:
+            self._end_epoch(trainer, pl_module, trainer.current_epoch - 1)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end_epoch(trainer, pl_module, trainer.current_epoch)
+
+    def _end_epoch(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> None:
         estimator, data = _typed(trainer, pl_module)
+        self.epochs_done = epoch + 1
+        self.used = self.history[-1] if self.history else None
         if self.challenges and self.history:
             with averaged_weights(trainer, pl_module):
                 errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
             self.history[-1]["challenge_error_after"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
         # After the last epoch nothing would be trained on what a refresh makes.
-        last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
-        if not last and not trainer.should_stop and (trainer.current_epoch + 1) % self.every == 0:
+        last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
+        if not last and not trainer.should_stop and self.epochs_done % self.every == 0:
             self._refresh(trainer, pl_module)
 
     # -- one refresh -------------------------------------------------------------------------------------------------
@@ -109,14 +124,13 @@ class Refresh(Callback):
                 scene=self.scene,
                 reference_p=self.reference_p,
             )
-        data.mining_data  # noqa: B018 - a data set that is missing is an error now, not a refresh that failed
         try:
             with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:
                 done = self._run(self._refresher, estimator, data, tell)
         except (PosesynError, OSError) as error:
             # Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5).
             log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
-            self.last = None
+            self.last, self.challenges = None, []
             self.history.append(
                 {
                     "refresh": self.count,
@@ -140,7 +154,9 @@ class Refresh(Callback):
         pool, tpe = data.pool, estimator.weights_hash()
         existing = pool.generations()
         # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
-        done = [g for g in existing if g.generation >= self.count and _made_by(pool, g, tpe)]
+        seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.samples)}
+        made_here = (tpe, refresher.engine.config_hash(), seeds)
+        done = [g for g in existing if g.generation >= self.count and _made_by(pool, g) == made_here]
         generation = max([self.count, *(g.generation + 1 for g in existing)])
         return refresher.run(
             estimator,
@@ -156,16 +172,24 @@ class Refresh(Callback):
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "challenges": self.challenges, "history": self.history}
+        return {
+            "count": self.count,
+            "epochs_done": self.epochs_done,
+            "challenges": self.challenges,
+            "history": self.history,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.count, self.challenges = state_dict["count"], list(state_dict["challenges"])
+        self.count, self.epochs_done = state_dict["count"], state_dict["epochs_done"]
+        self.challenges = list(state_dict["challenges"])
         self.history = list(state_dict["history"])
 
 
-def _made_by(pool: Pool, info: GenerationInfo, tpe: str) -> bool:
-    hashes = pool.provenance(info.generation).column("tpe").to_pylist()
-    return bool(hashes) and hashes[0] == tpe
+def _made_by(pool: Pool, info: GenerationInfo) -> tuple[str, str, set[int]] | None:
+    """Weights, engine configuration and seeds that a generation was made with."""
+    rows = pool.provenance(info.generation)
+    tpe, engine, seeds = (rows.column(name).to_pylist() for name in ("tpe", "engine_config", "seed"))
+    return (tpe[0], engine[0], set(seeds)) if tpe else None
 
 
 def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstimator, PoseDataModule]:
@@ -183,14 +207,19 @@ def _summary(done: Refreshed) -> dict[str, Any]:
         "generation": info.generation if info else None,
         "made": info.count if info else 0,
         "passed": info.passed if info else 0,
-        "challenge_error": done.challenge_error,
-        "err3d_mean": done.err3d_mean,
-        "fit_mean": done.fit_mean,
+        "challenge_error": _number(done.challenge_error),
+        "err3d_mean": _number(done.err3d_mean),
+        "fit_mean": _number(done.fit_mean),
         "eligible": done.mined.eligible,
         "not_finite": done.mined.not_finite,
         "unreadable": done.mined.unreadable,
         "stages": {k: round(v, 3) for k, v in done.seconds.items()},
     }
+
+
+def _number(value: float) -> float | None:
+    """None for NaN, which JSON does not have."""
+    return value if np.isfinite(value) else None
 
 
 def _warn_about(done: Refreshed) -> None:

@@ -200,34 +200,36 @@ class CropSet:
     def _open(self) -> tuple[np.ndarray, np.ndarray]:
         if self._pixels is None or self._readable is None:
             folder = self.cache or cache_root() / "crops"
-            stem = folder / f"{self.name}-{self.fingerprint()}"
-            if not stem.with_suffix(".readable.npy").is_file():
-                self._build(stem)
-            self._readable = np.load(stem.with_suffix(".readable.npy"))
+            stem = f"{self.name}-{self.fingerprint()}"
+            rgb, flags = folder / f"{stem}.rgb", folder / f"{stem}.readable.npy"
             shape = (len(self), self.size, self.size, 3)
-            self._pixels = (
-                np.memmap(stem.with_suffix(".rgb"), np.uint8, "r", shape=shape)
-                if len(self)
-                else np.zeros(shape, np.uint8)
-            )
+            if not (flags.is_file() and rgb.is_file() and rgb.stat().st_size == np.prod(shape)):
+                self._build(rgb, flags)
+            self._readable = np.load(flags)
+            self._pixels = np.memmap(rgb, np.uint8, "r", shape=shape) if len(self) else np.zeros(shape, np.uint8)
+            if missing := int((~self._readable).sum()):
+                log.warning(
+                    "%s: %d of %d pictures could not be read and are left out; if you restore them, delete %s",
+                    self.name, missing, len(self), rgb,
+                )  # fmt: skip
         return self._pixels, self._readable
 
-    def _build(self, stem: Path) -> None:
-        stem.parent.mkdir(parents=True, exist_ok=True)
+    def _build(self, rgb: Path, flags: Path) -> None:
+        rgb.parent.mkdir(parents=True, exist_ok=True)
         readable = np.zeros(len(self), bool)
         # Written under another name and renamed: a run killed here leaves nothing that looks whole. The flags come
         # last.
-        partial = stem.with_suffix(f".{os.getpid()}.part")
+        partial = rgb.with_name(f"{rgb.name}.{os.getpid()}.part")
         with partial.open("wb") as file:
             rows = range(len(self))
             for row in track(rows, f"cropping {self.name}", transient=True, disable=len(self) < 500):
                 image = read_crop(self.reader, row, self.affine(row), self.size)
                 readable[row] = image is not None
                 file.write((np.zeros((self.size, self.size, 3), np.uint8) if image is None else image).tobytes())
-        partial.replace(stem.with_suffix(".rgb"))
-        flags = stem.with_suffix(f".{os.getpid()}.npy")
-        np.save(flags, readable)
-        flags.replace(stem.with_suffix(".readable.npy"))
+        partial.replace(rgb)
+        with partial.open("wb") as file:
+            np.save(file, readable)
+        partial.replace(flags)
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map would be pickled by value.

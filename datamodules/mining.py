@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from datamodules.crops import CropSet
 from human.batch import PoseBatch
+from human.errors import PosesynError
 
 
 class JoinedCrops:
-    """Crop sets one after another; see :class:`synth.eem.MiningData`. Readers give ids that start with their name."""
+    """Crop sets one after another; see :class:`synth.eem.MiningData`. Persons keep their readers' ids."""
 
     def __init__(self, sets: Sequence[CropSet]) -> None:
         self.sets = list(sets)
         self.name = "+".join(s.name for s in self.sets)
         self._starts = np.cumsum([0] + [len(s) for s in self.sets])
+        if len(set(self.ids)) < len(self):
+            twice = next(i for i, n in Counter(self.ids).items() if n > 1)
+            raise PosesynError(f"data.mine names the person {twice!r} twice ({self.name}): drop one of the readers")
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -42,4 +48,6 @@ class JoinedCrops:
             mine = np.flatnonzero(which == number)
             parts.append(self.sets[number].crops(indices[mine] - self._starts[number]))
             rows.append(mine)
-        return PoseBatch.cat(parts)[np.argsort(np.concatenate(rows)).tolist()]
+        batch = PoseBatch.cat(parts)[np.argsort(np.concatenate(rows)).tolist()]
+        batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))
+        return batch

@@ -57,6 +57,8 @@ class MixtureLoader:
         recipe: called at the start of every epoch; what it returns holds for that epoch.
         batch_size: of the *global* batch; each of ``world`` ranks gets every ``world``-th sample of it.
         steps: batches in an epoch.
+        used: how many of them the trainer takes (its ``limit_train_batches``), so that a checkpoint at the end of such
+            an epoch is known from one in the middle; default: all.
         workers: processes; they start once (``forkserver``, since Lance and Warp do not survive a fork) and live for
             the run.
 
@@ -73,6 +75,7 @@ class MixtureLoader:
         world: int = 1,
         workers: int = 0,
         prefetch: int = 4,
+        used: int | None = None,
     ) -> None:
         if batch_size < 1 or steps < 1 or batch_size % world:
             raise PosesynError(
@@ -81,6 +84,7 @@ class MixtureLoader:
             )
         self.recipe, self.batch_size, self.steps = recipe, batch_size, steps
         self.rank, self.world = rank, world
+        self.used = steps if used is None else min(used, steps)
         self.consumed = 0
         self._into_epoch = self._resume_at = 0
         self.wait_seconds = 0.0
@@ -101,11 +105,10 @@ class MixtureLoader:
 
     def __iter__(self) -> Iterator[PoseBatch]:
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the iterator long before
-        # that, even
-        # while it counts the steps for a learning-rate schedule, when the first refresh has not run.
-        # After a resume only the rest of the epoch is left; an epoch that was cut short (limit_train_batches) is over.
+        # that, even while it counts the steps for a learning-rate schedule, when the first refresh has not run.
+        # After a resume only the rest of the epoch is left; an epoch that was left early otherwise is over.
         self._into_epoch, self._resume_at = self._resume_at, 0
-        first, left = self.consumed, self.steps - self._into_epoch
+        first, left = self.consumed, self.used - self._into_epoch
         recipe = self.recipe()
         self._plan.batches = (
             recipe.keys(step, self.batch_size)[self.rank :: self.world].tolist() for step in range(first, first + left)
@@ -118,14 +121,16 @@ class MixtureLoader:
             if batch is None:
                 return
             self.consumed += 1
-            self._into_epoch = (self._into_epoch + 1) % self.steps
+            self._into_epoch = (self._into_epoch + 1) % self.used
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         return {"consumed": self.consumed, "into_epoch": self._into_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.consumed, self._resume_at = state["consumed"], state["into_epoch"]
+        # Both: a checkpoint written again before the next batch says the same.
+        self.consumed, self._into_epoch = state["consumed"], state["into_epoch"]
+        self._resume_at = self._into_epoch
 
 
 def _one_thread(worker: int) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.crops import CropSet
 from datamodules.mining import JoinedCrops
 from datamodules.mixture import MixtureDataset, MixtureLoader
-from datamodules.readers import READERS
+from datamodules.readers import make_reader
 from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from human.batch import PoseBatch
@@ -66,10 +66,16 @@ class PoseDataModule(L.LightningDataModule):
         if len(set(names)) < len(names):
             raise PosesynError(f"data.sources: two sources have one name ({', '.join(names)}): set `name`")
         self.sources, self.mine, self.validate = sources, mine or [], validate or []
+        if len(set(self.validation_names)) < len(self.validate):
+            raise PosesynError(
+                f"data.validate: two sets have one name ({', '.join(self.validation_names)}): set `name`"
+            )
         self.image_size, self.batch_size, self.steps_per_epoch = image_size, batch_size, steps_per_epoch
         self.workers, self.seed, self.box_scale = workers, seed, box_scale
-        self._pool_path = Path(pool) if pool else None
+        self.pool_given = Path(pool) if pool else None
+        self._pool_path = self.pool_given
         self.loader: MixtureLoader | None = None
+        self._loader_state: dict[str, int] | None = None
         self._recipe: Recipe | None = None
         self._mining: JoinedCrops | None = None
         self._validation: list[CropSet] | None = None
@@ -122,7 +128,16 @@ class PoseDataModule(L.LightningDataModule):
 
     # -- loaders -----------------------------------------------------------------------------------------------------
     def train_dataloader(self) -> MixtureLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        rank, world, limit = 0, 1, 1.0
+        if self.trainer is not None:
+            rank, world, limit = self.trainer.global_rank, self.trainer.world_size, self.trainer.limit_train_batches
+        sizes = tuple(s.size for s in self.sources)
+        if sizes != self.recipe.sizes:
+            raise PosesynError(
+                f"the checkpoint was made when the sources {self.source_names} had {self.recipe.sizes} samples, now "
+                f"they have {sizes}: restore the data to resume, or "
+                "start a new run from its weights with --model.checkpoint"
+            )
         for source in self.sources:
             source.prepare(self.image_size, self.pool_path)
         self.loader = MixtureLoader(
@@ -133,7 +148,12 @@ class PoseDataModule(L.LightningDataModule):
             rank=rank,
             world=world,
             workers=self.workers,
+            # Lightning's rule: an integer counts batches, a float is a share of them.
+            used=limit if isinstance(limit, int) else int(limit * self.steps_per_epoch),
         )
+        if self._loader_state is not None:
+            self.loader.load_state_dict(self._loader_state)
+            self._loader_state = None
         return self.loader
 
     def val_dataloader(self) -> list[DataLoader[PoseBatch]]:
@@ -146,11 +166,20 @@ class PoseDataModule(L.LightningDataModule):
     predict_dataloader = val_dataloader
 
     def _crops(self, config: ReaderConfig) -> CropSet:
-        return CropSet(READERS.get(config.reader)(**config.options), self.image_size, self.box_scale)
+        crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale)
+        if len(crops) == 0:
+            raise PosesynError(f"{config.name or config.reader} has no usable person: {crops.reader.describe()}")
+        return crops
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.state(), "sources": self.source_names, "pool": str(self.pool_path.absolute())}
+        # Lightning keeps the loader's state too, but does not restore it from a checkpoint made at the end of an epoch.
+        return {
+            "recipe": self.recipe.state(),
+            "sources": self.source_names,
+            "pool": str(self.pool_path.absolute()),
+            "loader": self.loader.state_dict() if self.loader else self._loader_state,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["sources"] != self.source_names:
@@ -160,7 +189,9 @@ class PoseDataModule(L.LightningDataModule):
                 "run's own config.yaml, or start a new run from its weights with --model.checkpoint"
             )
         self.recipe = Recipe.from_state(state_dict["recipe"])
-        self._pool_path = Path(state_dict["pool"])
+        # A pool that the config names may have moved with the run.
+        self._pool_path = self.pool_given or Path(state_dict["pool"])
+        self._loader_state = state_dict["loader"]
 
 
 class _CropBatches(Dataset[PoseBatch]):

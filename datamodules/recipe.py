@@ -20,11 +20,16 @@ Schedule = list[list[float]]
 
 def as_schedule(weight: float | Schedule) -> Schedule:
     """A number or a list of [step, weight] pairs as a schedule; :class:`PosesynError` on anything else."""
-    points = [[0.0, float(weight)]] if isinstance(weight, int | float) else [[float(a), float(b)] for a, b in weight]
+    try:
+        points = (
+            [[0.0, float(weight)]] if isinstance(weight, int | float) else [[float(a), float(b)] for a, b in weight]
+        )
+    except (TypeError, ValueError):
+        points = []
     steps = [p[0] for p in points]
-    if not points or steps != sorted(steps) or any(w < 0 or not np.isfinite(w) for _, w in points):
+    if not points or not np.isfinite(points).all() or steps != sorted(steps) or any(w < 0 for _, w in points):
         raise PosesynError(
-            f"a source weight is a number >= 0 or a list of [step, weight] with rising steps, got {weight}"
+            f"a source weight is a number >= 0 or a list of [step, weight] with rising steps, got {weight!r}"
         )
     return points
 
@@ -62,7 +67,8 @@ class Recipe:
         counter = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.uint64)
         u = philox_uniform(derive_seed(self.seed, "mixture"), counter)
         edges = np.cumsum(self.weights(step))
-        source = np.minimum(np.searchsorted(edges, u[:, 0], side="right"), len(edges) - 1)
+        edges[edges == edges[-1]] = 1.0  # rounding may leave less, and a u above it would fall to a source of weight 0
+        source = np.searchsorted(edges, u[:, 0], side="right")
         seed = (philox_uniform(derive_seed(self.seed, "samples"), counter)[:, 0] * 2.0**53).astype(np.int64)
         generation, index = np.full(batch_size, -1, np.int64), np.full(batch_size, -1, np.int64)
         sizes = np.asarray(self.sizes)[source]

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from datamodules.crops import Augmentation, augmented_crops, distort
-from datamodules.readers import READERS
-from datamodules.readers.base import PoseReader
+from datamodules.readers import PoseReader, make_reader
 from human.batch import PoseBatch
 from human.body import BodyModel, load_body
 from human.errors import PosesynError
@@ -81,7 +80,7 @@ class RealSource(SampleSource):
 
     @cached_property
     def reader(self) -> PoseReader:
-        return READERS.get(self.reader_name)(**self.options)
+        return make_reader(self.reader_name, self.options)
 
     @property
     def size(self) -> int:
@@ -123,14 +122,15 @@ class PoolSource(SampleSource):
         parts, rows = [], []
         for number in np.unique(key_N4[:, 1]):
             mine = np.flatnonzero(key_N4[:, 1] == number)
-            parts.append(self.pool.read(int(number), key_N4[mine, 2]))
+            part = self.pool.read(int(number), key_N4[mine, 2])
+            if part.size != self.image_size:
+                raise PosesynError(
+                    f"generation {number} of the pool at {self.pool_path} holds pictures of {part.size} px, the run "
+                    f"uses {self.image_size} px: use another run folder"
+                )
+            parts.append(part)
             rows.append(mine)
         batch = PoseBatch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(rows)))]
-        if batch.size != self.image_size:
-            raise PosesynError(
-                f"the pool at {self.pool} holds pictures of {batch.size} px, the run uses "
-                f"{self.image_size} px: use another run folder"
-            )
         pixels = batch.image.clone()
         for k, seed in enumerate(key_N4[:, 3]):
             image = distort(

@@ -7,7 +7,7 @@ Third parties register through the entry-point group ``posesyn.<kind>``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from human.errors import PosesynError
@@ -25,7 +25,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, T] = {}
-        self._entry_points_read = False
+        self._entry_points: dict[str, EntryPoint] | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files a class under ``name``; a name can be taken once."""
@@ -40,23 +40,29 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The item called ``name``. Raises :class:`PosesynError` with the known names otherwise."""
-        self._read_entry_points()
         if name not in self._items:
-            raise PosesynError(f"no {self.kind} is called {name!r}; known: {', '.join(self.names()) or 'none'}")
+            point = self._third_party().get(name)
+            if point is None:
+                raise PosesynError(f"no {self.kind} is called {name!r}; known: {', '.join(self.names()) or 'none'}")
+            # Only what is asked for is imported: a broken package does not stop those who do not use it.
+            try:
+                loaded = point.load()
+            except Exception as error:
+                raise PosesynError(
+                    f"the {self.kind} {name!r} ({point.value}) of an installed package cannot be imported "
+                    f"({type(error).__name__}: {error}): repair or uninstall that package"
+                ) from error
+            self._items.setdefault(name, loaded)  # the import may have registered it
         return self._items[name]
 
     def names(self) -> list[str]:
         """All registered names, sorted."""
-        self._read_entry_points()
-        return sorted(self._items)
+        return sorted({*self._items, *self._third_party()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def _read_entry_points(self) -> None:
-        if self._entry_points_read:
-            return
-        self._entry_points_read = True
-        for point in entry_points(group=f"posesyn.{self.kind}"):
-            if point.name not in self._items:
-                self._items[point.name] = point.load()
+    def _third_party(self) -> dict[str, EntryPoint]:
+        if self._entry_points is None:
+            self._entry_points = {point.name: point for point in entry_points(group=f"posesyn.{self.kind}")}
+        return self._entry_points

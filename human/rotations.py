@@ -20,13 +20,22 @@ def matrix_to_rotvec(matrix: Tensor) -> Tensor:
 def sixd_to_matrix(sixd: Tensor) -> Tensor:
     """(...,6) -> (...,3,3) by Gram-Schmidt on two columns (Zhou et al., CVPR 2019).
 
-    Computed in float32; near-parallel columns are kept apart so that the result and its gradient stay finite
-    (DESIGN's users met NaNs here).
+    Computed in float32. Where a column vanishes or both are parallel, a fixed axis stands in for what is undefined:
+    the result is a rotation and its gradient finite for every input.
     """
     a, b = sixd.float().reshape(*sixd.shape[:-1], 3, 2).unbind(-1)
-    x = torch.nn.functional.normalize(a, dim=-1, eps=1e-6)
-    y = torch.nn.functional.normalize(b - (x * b).sum(-1, keepdim=True) * x, dim=-1, eps=1e-6)
+    axes = torch.eye(3, device=a.device)
+    x = torch.nn.functional.normalize(torch.where(a.norm(dim=-1, keepdim=True) > 1e-6, a, axes[0]), dim=-1)
+    across = _reject(b, x)
+    # Rounding leaves about 1e-7 |b| of a parallel b: its direction is noise, and its gradient would be 1e7.
+    defined = across.norm(dim=-1, keepdim=True) > 1e-4 * b.norm(dim=-1, keepdim=True) + 1e-6
+    y = torch.nn.functional.normalize(torch.where(defined, across, _reject(axes[x.abs().argmin(-1)], x)), dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def _reject(vector: Tensor, unit: Tensor) -> Tensor:
+    """The part of ``vector`` that is perpendicular to ``unit``."""
+    return vector - (unit * vector).sum(-1, keepdim=True) * unit
 
 
 def matrix_to_sixd(matrix: Tensor) -> Tensor:

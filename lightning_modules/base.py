@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -23,12 +23,24 @@ from human.camera import FOCAL_CONVENTIONS, make_intrinsics, project, weak_to_tr
 from human.errors import PosesynError
 from human.prediction import Prediction
 from human.registry import Registry
+from human.rng import derive_seed
 from human.rotations import matrix_to_rotvec
 from lightning_modules.losses import LossWeights, pose_losses
 from metrics.protocol import PoseScores
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
+
+
+class Regression(NamedTuple):
+    """What a network says: rotation matrices (B,24,3,3), ``betas`` (B,10), weak-perspective camera (B,3), and, where
+    the network finds joints in the picture too, those (B,32,2) in pixels: they get a loss of their own."""
+
+    rotations: Tensor
+    betas: Tensor
+    weak: Tensor
+    seen: Tensor | None = None
+    log_heat: Tensor | None = None
 
 
 class PoseEstimator(L.LightningModule):
@@ -73,19 +85,19 @@ class PoseEstimator(L.LightningModule):
         self.last_scores: dict[str, dict[str, float]] = {}
 
     @abstractmethod
-    def regress(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 crops -> rotation matrices (B,24,3,3), betas (B,10), weak-perspective camera (B,3)."""
+    def regress(self, image_B3HW: Tensor) -> Regression:
+        """What the network says of uint8 crops."""
 
     # -- the contract ------------------------------------------------------------------------------------------------
-    def _solve(self, image: Tensor) -> dict[str, Tensor]:
+    def _solve(self, image: Tensor) -> dict[str, Any]:
         """Network output carried to joints and pixels, in float32 and with gradients."""
         if image.shape[-1] != self.image_size or image.shape[-2] != self.image_size:
             raise PosesynError(
                 f"{type(self).__name__} takes crops of {self.image_size} px, got {tuple(image.shape[-2:])}: "
                 "set the data's `image_size` and the model's to the same number"
             )
-        rotations, betas, weak = self.regress(image)
-        rotations, betas, weak = rotations.float(), betas.float(), weak.float()
+        said = self.regress(image)
+        rotations, betas, weak = said.rotations.float(), said.betas.float(), said.weak.float()
         focal = weak.new_full((len(weak),), self.focal)
         transl = weak_to_translation(weak, focal, self.image_size)
         intrinsics = make_intrinsics(focal, self.image_size)
@@ -98,6 +110,8 @@ class PoseEstimator(L.LightningModule):
             "intrinsics": intrinsics,
             "joints3d": relative,
             "joints2d": project(relative + transl[:, None], intrinsics),
+            "seen": said.seen,
+            "log_heat": said.log_heat,
         }
 
     def predict(self, batch: PoseBatch) -> Prediction:
@@ -121,6 +135,11 @@ class PoseEstimator(L.LightningModule):
         return self.predict(batch)
 
     # -- training ----------------------------------------------------------------------------------------------------
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout is a function of the step, not of what ran before: a resumed run draws what the whole run drew.
+        seed = getattr(self._data, "seed", 0)
+        torch.manual_seed(derive_seed(seed, "step", self.trainer.fit_loop.total_batch_idx, self.global_rank))
+
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
         out = self._solve(batch.image)
         terms = pose_losses(
@@ -130,6 +149,8 @@ class PoseEstimator(L.LightningModule):
             global_orient_B33=out["rotations"][:, 0],
             body_pose_B2333=out["rotations"][:, 1:],
             betas_B10=out["betas"],
+            seen_BJ2=out["seen"],
+            log_heat_BJRC=out["log_heat"],
             weights=self.loss_weights,
         )
         total = torch.stack(list(terms.values())).sum()
@@ -137,8 +158,7 @@ class PoseEstimator(L.LightningModule):
         self.log("loss/total", total.detach(), prog_bar=True, batch_size=len(batch))
         return total
 
-    # -- validation: one PoseScores per loader, so that no loader's figures leak into another's
-    # --------------------------
+    # -- validation: one PoseScores per loader, so that no loader's figures leak into another's ----------------------
     def setup(self, stage: str) -> None:
         names: list[str] = getattr(self._data, "validation_names", ["val"])
         self.scores = [PoseScores().to(self.device) for _ in names]

@@ -1,8 +1,8 @@
 """HMR-style regressor: any timm backbone, iterative regression of 6D rotations, shape and camera.
 
 Kanazawa et al., "End-to-end Recovery of Human Shape and Pose", CVPR 2018, §3.2 (iterative error feedback, three steps
-from a mean), with the 6D rotations of Zhou et al., CVPR 2019, as SPIN uses them. Unlike HMR the last feature map can be
-kept in place (``pool="flatten"``) instead of averaged: a small backbone at 128 px then still knows where things are.
+from a mean), with the 6D rotations of Zhou et al., CVPR 2019, as SPIN uses them. Unlike HMR the feature maps need not
+be averaged (``pool``): a small backbone at 128 px then still knows where things are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from human.errors import PosesynError
 from human.rotations import matrix_to_sixd, rotation_about, sixd_to_matrix
 from lightning_modules.backbones import load_lite_weights
-from lightning_modules.base import ESTIMATORS, PoseEstimator
+from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression
+from lightning_modules.pooling import POOLS
 
 
 class IterativeHead(nn.Module):
@@ -60,8 +61,8 @@ class HMR(PoseEstimator):
 
     Args:
         backbone: any timm model that gives feature maps.
-        pool: "avg" as HMR, or "flatten": a 1x1 convolution to ``channels``, then every cell.
-        channels: width after the 1x1 convolution when flattening.
+        pool: from feature maps to a vector (:mod:`lightning_modules.pooling`): "avg" as HMR, "flatten" or "joints".
+        channels: width inside the pooling.
         hidden, steps, dropout: the iterative head.
         frozen: names of backbone modules whose weights and batch statistics stay as they are ("blocks.0").
         backbone_asset: ImageNet weights to start the backbone from, by asset name ("efficientnet-lite0").
@@ -75,8 +76,8 @@ class HMR(PoseEstimator):
     def __init__(
         self,
         backbone: str = "tf_efficientnet_lite0",
-        pool: str = "flatten",
-        channels: int = 96,
+        pool: str = "joints",
+        channels: int = 128,
         hidden: int = 512,
         steps: int = 3,
         dropout: float = 0.1,
@@ -92,18 +93,19 @@ class HMR(PoseEstimator):
             raise PosesynError(
                 f"timm has no backbone {backbone!r}" + (f"; did you mean {', '.join(close)}?" if close else "")
             )
-        if pool not in ("avg", "flatten"):
-            raise PosesynError(f"pool={pool!r}: choose 'avg' or 'flatten'")
-        self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(-1,))
+        if pool not in POOLS:
+            raise PosesynError(f"pool={pool!r}: choose one of {', '.join(POOLS)}")
+        indices = (-2, -1) if pool == "joints" else (-1,)
+        self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         with torch.no_grad():
             self.backbone.eval()
-            width, rows, cols = self.backbone(torch.zeros(1, 3, self.image_size, self.image_size))[-1].shape[1:]
+            maps = self.backbone(torch.zeros(1, 3, self.image_size, self.image_size))
             self.backbone.train()
-        self.reduce = nn.Conv2d(width, channels, 1) if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
-        self.head = IterativeHead(channels * rows * cols if pool == "flatten" else width, hidden, steps, dropout)
+        self.pool = POOLS[pool]([m.shape[1] for m in maps], channels, maps[-1].shape[-1])
+        self.head = IterativeHead(self.pool.out_features, hidden, steps, dropout)
         self.frozen = tuple(frozen or ())
         known = dict(self.backbone.named_modules())
         for name in self.frozen:
@@ -124,7 +126,10 @@ class HMR(PoseEstimator):
             self.backbone.get_submodule(name).eval()
         return self
 
-    def regress(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def regress(self, image_B3HW: Tensor) -> Regression:
         x = (image_B3HW.to(self.mean.dtype) - self.mean) / self.std
-        features = self.reduce(self.backbone(x.contiguous(memory_format=torch.channels_last))[-1])
-        return self.head(features.flatten(1))
+        pooled = self.pool(list(self.backbone(x.contiguous(memory_format=torch.channels_last))))
+        rotations, betas, weak = self.head(pooled.features)
+        # -1 and 1 are the picture's edges, half a pixel outside the outer pixel centres.
+        seen = None if pooled.joints is None else (pooled.joints + 1) * (self.image_size / 2) - 0.5
+        return Regression(rotations, betas, weak, seen, pooled.log_heat)

@@ -20,12 +20,15 @@ from human.rotations import matrix_to_rotvec, rotvec_to_matrix
 class LossWeights:
     """Weight of each term.
 
-    ``joints2d`` acts on crop fractions, ``joints3d`` on metres, ``pose`` on rotation matrices, ``betas`` on shape
+    ``joints2d`` and ``seen`` (joints that a network finds in the picture by itself) act on crop fractions, ``heat``
+    on the cross-entropy of its heat maps, ``joints3d`` on metres, ``pose`` on rotation matrices, ``betas`` on shape
     coefficients. ``limits`` (radians beyond the joint limits) and ``shape_prior`` (||betas||^2) act on every sample:
     they are all that holds a 2D-only sample to a human pose.
     """
 
     joints2d: float = 5.0
+    seen: float = 5.0
+    heat: float = 0.5
     joints3d: float = 5.0
     pose: float = 1.0
     betas: float = 0.02
@@ -50,6 +53,21 @@ def excess_over_limits(body_pose_B2333: Tensor) -> Tensor:
     return beyond.square().mean((1, 2))
 
 
+def heat_cross_entropy(log_heat_BJRC: Tensor, joints_BJ2: Tensor, size: int) -> Tensor:
+    """(B,J) cross-entropy between heat maps over the crop and a Gaussian of one cell's width about each label
+    (pixels).
+    """
+    rows, cols = log_heat_BJRC.shape[-2:]
+
+    def bump(coordinate_BJ: Tensor, cells: int) -> Tensor:
+        at = (coordinate_BJ + 0.5) * (cells / size) - 0.5  # in cells, pixel centres at integers on both grids
+        return -0.5 * (torch.arange(cells, device=at.device) - at[..., None]).square()
+
+    x, y = bump(joints_BJ2[..., 0], cols), bump(joints_BJ2[..., 1], rows)
+    target = (y[..., :, None] + x[..., None, :]).flatten(2).softmax(-1)
+    return -(target * log_heat_BJRC.flatten(2)).sum(-1)
+
+
 def pose_losses(
     batch: PoseBatch,
     *,
@@ -59,25 +77,33 @@ def pose_losses(
     body_pose_B2333: Tensor,
     betas_B10: Tensor,
     weights: LossWeights,
+    seen_BJ2: Tensor | None = None,
+    log_heat_BJRC: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Every term, already weighted, by name; all finite on a batch without any label of that kind.
 
-    Predicted joints are in pixels of the crop and in metres (any root); rotations are matrices.
+    Predicted joints are in pixels of the crop (``seen_BJ2`` too, where the network has them) and in metres (any root);
+    rotations are matrices.
     """
-    err2d = (joints2d_BJ2 - batch.joints2d).abs().sum(-1) / batch.size
+    # Labels that are absent may be anything, NaN too, whose gradient a mask on the error would let through.
+    label2d = torch.where(batch.joints2d_conf[..., None] > 0, batch.joints2d, 0.0)
+    label3d = torch.where(batch.joints3d_conf[..., None] > 0, batch.joints3d, 0.0)
+    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
+    rotvec = torch.where(batch.has_pose[:, None, None], rotvec, 0.0)
+    label_betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0)
+    err2d = (joints2d_BJ2 - label2d).abs().sum(-1) / batch.size
     # A far-off point of an untrained net must not drown the batch.
     err2d = err2d.clamp_max(2.0)
     root = root_of(joints3d_BJ3, batch.joints3d_conf)
-    err3d = (joints3d_BJ3 - root[:, None] - batch.joints3d).abs().sum(-1)
+    err3d = (joints3d_BJ3 - root[:, None] - label3d).abs().sum(-1)
     predicted = torch.cat([global_orient_B33[:, None], body_pose_B2333], 1)
-    target = rotvec_to_matrix(torch.cat([batch.global_orient[:, None], batch.body_pose], 1))
-    err_pose = (predicted - target).square().sum((-2, -1))
+    err_pose = (predicted - rotvec_to_matrix(rotvec)).square().sum((-2, -1))
     has_pose = batch.has_pose[:, None].to(err_pose.dtype).expand_as(err_pose)
-    err_betas = (betas_B10 - batch.betas).square()
+    err_betas = (betas_B10 - label_betas).square()
     has_betas = batch.has_betas[:, None].to(err_betas.dtype).expand_as(err_betas)
     everyone = torch.ones_like(batch.weight)[:, None]
     w = batch.weight
-    return {
+    terms = {
         "joints2d": weights.joints2d * _masked_mean(err2d, batch.joints2d_conf, w),
         "joints3d": weights.joints3d * _masked_mean(err3d, batch.joints3d_conf, w),
         "pose": weights.pose * _masked_mean(err_pose, has_pose, w),
@@ -85,3 +111,11 @@ def pose_losses(
         "limits": weights.limits * _masked_mean(excess_over_limits(body_pose_B2333)[:, None], everyone, w),
         "shape_prior": weights.shape_prior * _masked_mean(betas_B10.square().sum(1, keepdim=True), everyone, w),
     }
+    if seen_BJ2 is not None:
+        err_seen = (seen_BJ2 - label2d).abs().sum(-1) / batch.size
+        terms["seen"] = weights.seen * _masked_mean(err_seen, batch.joints2d_conf, w)
+    if log_heat_BJRC is not None:
+        terms["heat"] = weights.heat * _masked_mean(
+            heat_cross_entropy(log_heat_BJRC, label2d, batch.size), batch.joints2d_conf, w
+        )
+    return terms

@@ -82,15 +82,16 @@ def extraction_error(predicted_BJ2: Tensor, target_BJ2: Tensor, conf_BJ: Tensor,
 
 @contextmanager
 def inference(estimator: Estimator) -> Iterator[torch.device]:
-    """Eval mode and ``inference_mode`` around a block, the training mode restored after it; yields the device."""
+    """Eval mode and ``inference_mode`` around a block, every module's own mode restored after it; yields the device."""
     module = module_of(estimator)
-    was_training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         with torch.inference_mode():
             yield next(module.parameters()).device
     finally:
-        module.train(was_training)
+        for part, training in modes:
+            part.training = training
 
 
 def predict_crops(
@@ -144,10 +145,12 @@ class EEM:
     random: bool = False
 
     def __post_init__(self) -> None:
-        if self.challenges < 1 or self.references < 0:
+        if self.challenges < 1 or self.references < 0 or self.batch_size < 1:
             raise PosesynError(
-                f"EEM needs challenges >= 1 and references >= 0, got {self.challenges} and {self.references}"
+                "EEM needs challenges >= 1, references >= 0 and batch_size >= 1, "
+                f"got {self.challenges}, {self.references} and {self.batch_size}"
             )
+        joint_weights(self.weights)  # an unknown body part is an error here, not at the first refresh
 
     def eligible(self, data: MiningData) -> np.ndarray:
         """Indices of the persons that may be mined."""

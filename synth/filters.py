@@ -49,6 +49,10 @@ class Err3DFilter:
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum", "max"):
             raise PosesynError(f"filter reduction={self.reduction!r}: choose 'mean', 'sum' or 'max'")
+        if (self.tau is not None and not self.tau >= 0) or self.batch_size < 1:
+            raise PosesynError(
+                f"the filter needs tau >= 0 (mm) or null, and batch_size >= 1, got {self.tau} and {self.batch_size}"
+            )
 
     def __call__(self, estimator: Estimator, batch: PoseBatch) -> tuple[np.ndarray, np.ndarray]:
         """(B,) errors in mm and (B,) bool which pass; a prediction that is not finite does not."""

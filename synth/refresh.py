@@ -13,6 +13,7 @@ import torch
 
 from human.batch import PoseBatch
 from human.body import BodyModel, load_body
+from human.errors import PosesynError
 from human.motion import MotionBank, load_motion_bank
 from human.prediction import Estimator
 from human.rng import derive_seed, generator
@@ -23,11 +24,16 @@ from synth.filters import Err3DFilter
 from synth.inpaint import inpaint_person, person_mask
 from synth.pool import GenerationInfo, Pool
 from synth.sample import LABEL_SHAPES, Sample
-from synth.scene import SceneConfig, SceneSpec, frame_person
+from synth.scene import SceneConfig, SceneSpec, frame_person, in_fixed_batches
 from synth.variation import VariationConfig, vary
 
 # Told (stage, done, total) as the refresh goes on.
 Progress = Callable[[str, int, int], None]
+
+
+def slot_seed(seed: int, number: int, slot: int) -> int:
+    """Seed of sample ``slot`` of refresh ``number`` in a run with ``seed``."""
+    return derive_seed(seed, "synth", number, slot)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,11 @@ class Refresher:
     bank: MotionBank = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.samples < 1 or self.render_batch < 1 or not 0 <= self.reference_p <= 1:
+            raise PosesynError(
+                "a refresh needs samples >= 1, render_batch >= 1 and reference_p in 0 .. 1, "
+                f"got {self.samples}, {self.render_batch} and {self.reference_p}"
+            )
         self.body, self.bank = load_body("free"), load_motion_bank()
 
     def run(
@@ -117,7 +128,7 @@ class Refresher:
             return Refreshed(done, mined, challenge_error, float("nan"), float("nan"), clock.seconds)
         # Slot s is made of challenge s mod K: every challenge gets its share, the worst the remainder.
         slot_challenge = np.arange(self.samples) % len(mined.challenges)
-        seeds = [derive_seed(seed, "synth", number, s) for s in range(self.samples)]
+        seeds = [slot_seed(seed, number, s) for s in range(self.samples)]
         with clock("vary"):
             variations = vary(
                 mined.predictions[torch.from_numpy(slot_challenge)],
@@ -202,9 +213,9 @@ class Refresher:
         fill = torch.tensor([r.uniform(*self.scene.fill) for r in rngs])
         shift = torch.tensor(np.stack([r.uniform(-self.scene.shift, self.scene.shift, 2) for r in rngs]))
         with torch.inference_mode():
-            joints = self.body.joints(
-                betas[slots], rotvec_to_matrix(pose[slots]), rotvec_to_matrix(orient[slots]), None
-            )
+            # A few at a time, always as many: sums over other batches round differently, and labels would depend on it.
+            posed = (betas[slots], rotvec_to_matrix(pose[slots]), rotvec_to_matrix(orient[slots]))
+            (joints,) = in_fixed_batches(lambda *part: (self.body.joints(*part),), *posed)
         transl, intrinsics = frame_person(joints, self.engine.size, fov, fill, shift)
         chosen = [backgrounds.choose(r) if r.random() < self.reference_p else None for r in rngs]
         names = [backgrounds.name(c) for c in chosen]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.errors import PosesynError
 from human.joint_limits import clamp_pose
 from human.motion import MotionBank, mirror_pose
 from human.prediction import Prediction
@@ -49,11 +50,15 @@ class VariationConfig:
     turn_p: float = 0.15
     beta_noise: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.best_of < 1:
+            raise PosesynError(f"variation.best_of must be at least 1, got {self.best_of}")
+
 
 @dataclass(frozen=True)
 class Variations:
     """S poses: ``betas`` (S,10), ``body_pose`` (S,23,3), ``global_orient`` (S,3); ``fit`` (S,) pixels, the 2D error
-    of the chosen.
+    of the chosen, NaN where nothing was compared.
     """
 
     betas: Tensor
@@ -87,7 +92,7 @@ def vary(
     betas = torch.stack([_shape(prediction.betas[i], int(s), config) for i, s in enumerate(seeds)])
     pose_SM = clamp_pose(pose_SM.flatten(0, 1)).unflatten(0, (count, many))
     if many == 1:
-        return Variations(betas, pose_SM[:, 0], orient_SM[:, 0], torch.zeros(count))
+        return Variations(betas, pose_SM[:, 0], orient_SM[:, 0], torch.full((count,), torch.nan))
     with torch.inference_mode():
         joints = body.joints(betas.repeat_interleave(many, 0), pose_SM.flatten(0, 1), orient_SM.flatten(0, 1), None)
     error_SM = _image_error(joints.unflatten(0, (count, many)), joints2d_SJ2, conf_SJ)
@@ -141,6 +146,8 @@ def _image_error(joints_SMJ3: Tensor, target_SJ2: Tensor, conf_SJ: Tensor) -> Te
     count, many = joints_SMJ3.shape[:2]
     w = (conf_SJ > 0).float() * weights
     w = (w / w.sum(1, keepdim=True).clamp_min(1e-6))[:, None, :, None]
+    # where, not the weights: coordinates of unlabelled joints may be junk.
+    target_SJ2 = torch.where(conf_SJ[..., None] > 0, target_SJ2, 0.0)
     flat, target = joints_SMJ3[..., :2], target_SJ2[:, None]
     flat_c, target_c = flat - (w * flat).sum(2, keepdim=True), target - (w * target).sum(2, keepdim=True)
     scale = (w * flat_c * target_c).sum((2, 3)) / (w * flat_c.square()).sum((2, 3)).clamp_min(1e-9)

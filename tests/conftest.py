@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+from scipy.io import savemat
 
 torch.set_num_threads(2)
+# No time limit for an example (test machines are shared), the same examples every time, no folder of old ones.
+settings.register_profile("posesyn", deadline=None, derandomize=True, database=None)
+settings.load_profile("posesyn")
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +24,19 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data not found at {path}")
     return path
+
+
+@pytest.fixture
+def lspet_root(tmp_path: Path) -> Path:
+    """An LSPET folder of 7 persons in small pictures of noise: 6 usable, the fifth with too few joints."""
+    root, rng = tmp_path / "lspet", np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    joints = np.ones((14, 3, 7))
+    for person in range(7):
+        low = rng.uniform(5, 40, 2)
+        joints[:, :2, person] = rng.uniform(low, low + rng.uniform(25, 45, 2), (14, 2))
+        picture = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "images" / f"im{person + 1:05d}.jpg"), picture)
+    joints[:5, :, 4] = [-9, -9, 0]  # not labelled: junk coordinates
+    savemat(root / "joints.mat", {"joints": joints})
+    return root

@@ -1,6 +1,7 @@
 """Small real parts for tests of the loop: pictures of rendered people on disk, a small estimator, a whole run.
 
-``python -m tests.tiny DATA RUN KILL_AT`` is one training run that kills itself; tests resume what it leaves.
+``python -m tests.tiny DATA RUN EPOCH BATCH EPOCHS THREADS`` is a training run of EPOCHS that kills itself at a
+batch; tests resume what it leaves.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def rendered_people(seeds: range, size: int = SIZE) -> PoseBatch:
 def tiny_hmr(**changes: Any) -> HMR:
     """About 100,000 weights; the same ones every time."""
     torch.manual_seed(0)
-    options = {"backbone": "test_efficientnet", "image_size": SIZE, "hidden": 32, "channels": 8, "lr": 1e-3}
-    return HMR(**{**options, **changes})
+    options = {"backbone": "test_efficientnet", "image_size": SIZE, "hidden": 32, "channels": 8}
+    return HMR(**{**options, "lr": 1e-3, "warmup_steps": 1, **changes})
 
 
 def write_lspet(folder: Path, seeds: range) -> Path:
@@ -112,15 +113,15 @@ class Recorder(Callback):
         self.batches.append((trainer.current_epoch, batch))
 
 
-class KillAfter(Callback):
-    """SIGKILL to this very process after a batch, once what comes after the batch is on disk."""
+class KillAt(Callback):
+    """SIGKILL to this very process within a step: what it was at is lost, the checkpoint of the step before is
+    there.
+    """
 
     def __init__(self, epoch: int, batch_idx: int) -> None:
         self.at = (epoch, batch_idx)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: PoseBatch, batch_idx: int) -> None:
-        # The checkpoint of a step is written at its end, after all other callbacks: the next step is the first safe
-        # moment to look, and work on it is lost.
         if (trainer.current_epoch, batch_idx) == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -149,11 +150,11 @@ def tiny_trainer(run: Path, *more: Callback, epochs: int = 2, **options: Any) ->
 
 
 def main() -> None:
-    data, run, epoch, batch = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    trainer = tiny_trainer(run, tiny_refresh(), KillAfter(epoch, batch))
+    data, run, (epoch, batch, epochs) = Path(sys.argv[1]), Path(sys.argv[2]), map(int, sys.argv[3:])
+    trainer = tiny_trainer(run, tiny_refresh(), KillAt(epoch, batch), epochs=epochs)
     trainer.fit(tiny_hmr(), datamodule=tiny_data(data, run))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(sys.argv.pop()))  # sums round differently with another number
     main()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +100,18 @@ class PoseReader(ABC):
             f"{self.name}: {len(self.index)} persons in {len(np.unique(self.index.image))} pictures, "
             f"{n2d} 2D and {n3d} 3D joints ({self.skeleton}); {self.licence}"
         )
+
+
+def make_reader(name: str, options: dict[str, Any]) -> PoseReader:
+    """The reader ``name`` with arguments from a config and a valid index; :class:`PosesynError` names what is wrong."""
+    reader = READERS.get(name)
+    try:
+        inspect.signature(reader).bind(**options)
+    except TypeError as error:
+        raise PosesynError(f"options of reader {name!r}: {error}; it takes {inspect.signature(reader)}") from None
+    made = reader(**options)
+    made.index.validate()
+    return made
 
 
 def build_index(
