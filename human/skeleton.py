@@ -2,8 +2,7 @@
 
 A joint that the target set has and the source lacks gets confidence 0, never a guess. Names stand for the joint an
 annotator or model means; where two meanings differ by more than an annotator's noise they have two names
-(``neck`` is SMPL's kinematic joint, ``upper_neck`` the LSP/MPII annotation). Orders follow the data sets' own files
-(docs/data/skeletons.md lists them).
+(``neck`` is SMPL's kinematic joint, ``upper_neck`` the LSP/MPII annotation). Orders follow the data sets' own files.
 """
 
 from __future__ import annotations

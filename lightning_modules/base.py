@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -248,10 +249,12 @@ class PoseEstimator(L.LightningModule):
             if path.suffix == ".safetensors":
                 state = load_file(path)
             else:
-                state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        except (SafetensorError, RuntimeError, KeyError, EOFError, ValueError) as error:
+                state = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
+        except (SafetensorError, UnpicklingError, RuntimeError, LookupError, EOFError, TypeError, ValueError, OSError) as error:
             raise PosesynError(
-                f"checkpoint {path} cannot be read ({error}): is it a .safetensors or a Lightning .ckpt?"
+                f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or neither a .safetensors "
+                "nor a Lightning .ckpt of tensors"
             ) from error
         own = self.trained_state()
         state = {k: v for k, v in state.items() if not k.startswith("body.")}

@@ -70,13 +70,16 @@ class SceneSpec:
 class SceneConfig:
     """What varies between scenes.
 
-    Angles are degrees, ``(low, high)`` ranges uniform. ``fill`` is the longer side of the box around the projected
-    joints as a share of the picture's; ``shift`` the box centre's displacement from the middle, as a share of the
-    picture's side. ``field_of_view`` is the whole photograph's, of which the crop shows 1 / ``crop_zoom``; it is
-    narrowed where the person would otherwise be nearer than about ``nearest`` metres.
+    Angles are degrees, ``(low, high)`` ranges uniform. With ``frontal_probability`` the person faces the camera up to
+    ``azimuth_sigma``, as people in photographs mostly do; otherwise the azimuth is uniform. ``fill`` is the longer side
+    of the box around the projected joints as a share of the picture's; ``shift`` the box centre's displacement from the
+    middle, as a share of the picture's side. ``field_of_view`` is the whole photograph's, of which the crop shows
+    1 / ``crop_zoom``; it is narrowed where the person would otherwise be nearer than about ``nearest`` metres.
     """
 
     beta_clip: float = 2.5
+    frontal_probability: float = 0.7
+    azimuth_sigma: float = 45.0
     elevation_mean: float = 5.0
     elevation_sigma: float = 15.0
     roll_sigma: float = 15.0
@@ -105,7 +108,7 @@ def sample_scene(
 
     Poses come from the bank, mirrored half of the time; with some probability the arms come from another frame
     (limbs are nearly independent: Chen et al. sample them from a Bayesian network) and joints get noise. The camera
-    turns about the person uniformly, with normal elevation and roll.
+    stands mostly before the person (Chen et al.: azimuth with sigma 45 degrees), with normal elevation and roll.
 
     Args:
         seeds: one integer per sample.
@@ -155,7 +158,9 @@ def _draw(seed: int, bank: MotionBank, config: SceneConfig) -> dict[str, np.ndar
     spread = np.deg2rad(config.pose_noise) * rng.gamma(2.0, 0.5) * (rng.random() < config.pose_noise_probability)
     body_pose = body_pose + spread * rng.standard_normal((23, 3))
     betas = np.clip(rng.standard_normal(10), -config.beta_clip, config.beta_clip)
-    yaw = rng.uniform(-180, 180)
+    yaw, near_front, frontal = rng.uniform(-180, 180), config.azimuth_sigma * rng.standard_normal(), rng.random()
+    if frontal < config.frontal_probability:
+        yaw = near_front - _heading(root[0])
     elevation = config.elevation_mean + config.elevation_sigma * rng.standard_normal()
     roll = config.roll_sigma * rng.standard_normal()
     tumble, any_roll = rng.random(), rng.uniform(-180, 180)
@@ -171,6 +176,12 @@ def _draw(seed: int, bank: MotionBank, config: SceneConfig) -> dict[str, np.ndar
     values = {"yaw": yaw, "elevation": elevation, "roll": roll, "fov": np.rad2deg(fov), "fill": fill, "shift": shift}
     values |= {"body_pose": body_pose, "root": root[0], "betas": betas}
     return {k: np.asarray(v, np.float64) for k, v in values.items()} | {"seed": np.asarray(seed, np.int64)}
+
+
+def _heading(root_3: np.ndarray) -> float:
+    """Degrees by which a root rotation (y up) turns the body's front away from +z, about the vertical."""
+    forward = rotvec_to_matrix(torch.from_numpy(np.asarray(root_3, np.float64)))[:, 2]
+    return float(torch.rad2deg(torch.atan2(forward[0], forward[2])))
 
 
 def camera_rotation(yaw_B: Tensor, elevation_B: Tensor, roll_B: Tensor) -> Tensor:

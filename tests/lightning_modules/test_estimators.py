@@ -155,29 +155,29 @@ def test_the_same_twice(estimator: PoseEstimator, people: PoseBatch) -> None:
 
 
 @pytest.mark.parametrize("pool", list(POOLS))
-def test_one_batch_can_be_learnt_by_heart(people: PoseBatch, pool: str) -> None:
-    """The joints' terms fall by 80 % and more: labels, crops and cameras agree with each other."""
+def test_one_batch_can_be_learnt_by_heart(pool: str) -> None:
+    """Labels, crops and cameras agree with each other: both errors on joints fall by 90 %."""
+    people = rendered_people(range(4))
     estimator = make("hmr", pool=pool, dropout=0.0, hidden=128, channels=32)
-    optimizer = torch.optim.AdamW(estimator.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    optimizer = torch.optim.AdamW(estimator.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
 
-    def error() -> tuple[float, float]:
+    def errors() -> tuple[float, float]:
         with torch.inference_mode():
             said = estimator.predict(people)
-        seen = people.joints2d_conf > 0
-        flat = (said.joints2d - people.joints2d).norm(dim=-1)[seen].mean()
-        return float(flat), float((said.joints3d - people.joints3d).norm(dim=-1).mean() * 1000)
+        flat = (said.joints2d - people.joints2d).norm(dim=-1)[people.joints2d_conf > 0]
+        return float(flat.mean()), float((said.joints3d - people.joints3d).norm(dim=-1).mean())
 
-    before = error()
-    for _ in range(200):
+    before = errors()
+    for _ in range(60):
         optimizer.zero_grad()
         estimator.training_step(people, 0).backward()
         torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    after = error()
-    assert after[0] < 0.2 * before[0], (before, after)
-    assert after[1] < 0.2 * before[1], (before, after)
+    after = errors()
+    assert after[0] < 0.1 * before[0]
+    assert after[1] < 0.1 * before[1]
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------
@@ -239,7 +239,9 @@ def _run() -> None:
     Payload.ran = True
 
 
-@pytest.mark.parametrize("name", ["cut.ckpt", "text.ckpt", "empty.ckpt", "list.ckpt", "evil.ckpt", "text.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["cut.ckpt", "text.ckpt", "empty.ckpt", "list.ckpt", "word.ckpt", "evil.ckpt", "text.safetensors"]
+)
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "cut.ckpt":
@@ -247,12 +249,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
         path.write_bytes(path.read_bytes()[:5000])
     elif name == "list.ckpt":
         torch.save([1, 2], path)
+    elif name == "word.ckpt":
+        torch.save({"state_dict": "weights"}, path)
     elif name == "evil.ckpt":
         torch.save({"state_dict": Payload()}, path)
     else:
         path.write_bytes(b"" if name == "empty.ckpt" else b"weights, honestly")
-    with pytest.raises(PosesynError, match=name):
+    with pytest.raises(PosesynError, match=name) as caught:
         tiny_hmr().load_weights(path)
+    assert "\n" not in str(caught.value)
     assert not Payload.ran
 
 
@@ -272,7 +277,7 @@ def test_pictures_of_another_size(people: PoseBatch) -> None:
     ("wrong", "says"),
     [
         ({"backbone": "resnet_18"}, "resnet_18"),
-        ({"backbone": "efficientnet_lite"}, "did you mean tf_efficientnet_lite0"),
+        ({"backbone": "efficientnet_lite"}, "did you mean efficientnet_lite0"),
         ({"pool": "max"}, "avg, flatten"),
         ({"focal": "hmr3"}, "hmr2"),
         ({"frozen": ["stem"]}, "conv_stem"),
@@ -315,10 +320,9 @@ def test_imagenet_weights_load_whole(lite0: torch.nn.Module) -> None:
     before = copy.deepcopy(lite0.state_dict())
     load_lite_weights(lite0, "efficientnet_lite0")
     after = lite0.state_dict()
-    same = [k for k in after if torch.equal(after[k], before[k])]
-    assert same == []
+    assert [k for k in after if torch.equal(after[k], before[k]) and not k.endswith("num_batches_tracked")] == []
     assert all(v.isfinite().all() for v in after.values())
-    assert (torch.cat([v for k, v in after.items() if k.endswith("running_var")]) > 0).all()
+    assert (torch.cat([v for k, v in after.items() if k.endswith("running_var")]) >= 0).all()
     # Trained filters answer to edges: far from unit variance, as no initialisation is.
     assert after["bn1.running_var"].std() > 0.1
 

@@ -1,0 +1,200 @@
+"""The ``lightning`` command: shipped configs, a run from start to end, and what users mistype."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from cli.lightning import bad_input, main
+from human.errors import PosesynError
+from tests.tiny import SIZE, write_data
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """The command quiets loggers and warnings of its process, here the tests'."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+    levels, precision = [logger.level for logger in loggers], torch.get_float32_matmul_precision()
+    with warnings.catch_warnings():
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("lspet"))
+
+
+def tiny_config(data: Path, out: Path) -> dict[str, Any]:
+    train, val = ({"root": str(data / part)} for part in ("train", "val"))
+    cheap = {"backgrounds": "procedural"}
+    sources = [
+        ("RealSource", {"reader": "lspet", "options": train, "name": "real", "weight": 0.3}),
+        ("PoolSource", {"weight": 0.4}),
+        ("RenderedSource", {"weight": 0.3, "options": {"supersample": 1}, **cheap}),
+    ]
+    refresh = {"samples": 6, "eem": {"challenges": 3, "references": 2}, "filter": {"tau": None}, **cheap}
+    callbacks = [("EMA", {}), ("Refresh", refresh), ("EpochTable", {}), ("Gallery", {"count": 4, "columns": 2})]
+    return {
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "num_sanity_val_steps": -1,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": str(out), "name": "tiny"},
+            },
+            "callbacks": [{"class_path": f"callbacks.{n}", "init_args": a} for n, a in callbacks],
+        },
+        "model": {
+            "class_path": "lightning_modules.HMR",
+            "init_args": {"backbone": "test_efficientnet", "channels": 8, "hidden": 16},
+        },
+        "data": {
+            "image_size": SIZE,
+            "batch_size": 8,
+            "steps_per_epoch": 3,
+            "workers": 1,
+            "sources": [{"class_path": f"datamodules.sources.{n}", "init_args": a} for n, a in sources],
+            "mine": [{"reader": "lspet", "options": train}],
+            "validate": [{"reader": "lspet", "options": val, "name": "val"}],
+        },
+    }
+
+
+def write(config: dict[str, Any], path: Path) -> Path:
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def command(*args: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "POSESYN_CACHE": str(cache)}
+    return subprocess.run(
+        [sys.executable, "-m", "cli.lightning", *args],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_there_are_configs() -> None:
+    assert "quickstart.yaml" in {c.name for c in CONFIGS}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+def test_shipped_configs_are_valid(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert done.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(config.read_text())
+    assert printed["model"]["init_args"]["backbone"] == written["model"]["init_args"]["backbone"]
+    assert [s["class_path"] for s in printed["data"]["sources"]] == [
+        s["class_path"] for s in written["data"]["sources"]
+    ]
+
+
+def test_a_run_from_start_to_end(data: Path, tmp_path: Path) -> None:
+    """With a loader process, which must see generations that are committed after it started."""
+    config = write(tiny_config(data, tmp_path), tmp_path / "tiny.yaml")
+    done = command("fit", "--config", str(config), cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "tiny" / "version_0"
+    rows = json.loads((run / "epochs.json").read_text())
+    assert [r["epoch"] for r in rows] == ["start", 0, 1]
+    assert all(r["fractions"]["pool"] > 0 for r in rows[1:])
+    assert [r["refresh"]["generation"] for r in rows[1:]] == [0, 1]
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["data"]["image_size"] == SIZE
+    assert "image_size" not in saved["model"]["init_args"]  # follows the data's
+    assert list((run / "checkpoints").glob("*.ckpt"))
+    assert (run / "pictures" / "refresh_001_samples.png").is_file()
+    assert "Err before" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_data_set_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tiny_config(tmp_path / "nowhere", tmp_path), tmp_path / "c.yaml")
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", str(config)])
+    assert done.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line.lower()]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert str(tmp_path / "nowhere" / "train" / "images") in lines[0]
+
+
+def test_a_loader_process_that_fails_is_one_line() -> None:
+    message = "Caught PosesynError in DataLoader worker process 0.\nOriginal Traceback\n  File\nhuman.errors.PosesynError: no X"
+    assert bad_input(PosesynError(message)) == "no X"
+    assert bad_input(ValueError("ours")) is None
+
+
+def refused(config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", str(write(config, tmp_path / "c.yaml"))])
+    assert done.value.code not in (0, None)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [(("data",), "batchsize"), (("model", "init_args"), "backbon"), ((), "trainr"), (("data", "mine", 0), "raeder")],
+)
+def test_an_unknown_key_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: tuple[Any, ...], key: str
+) -> None:
+    config = tiny_config(data, tmp_path)
+    at: Any = config
+    for part in where:
+        at = at[part]
+    at[key] = 3
+    assert key in refused(config, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "says"),
+    [
+        (("model", "init_args"), "backbone", "efficientnet_lite", "did you mean efficientnet_lite0"),
+        (("data",), "sources", [], "sources is empty"),
+        (("data",), "batch_size", 0, "batch_size=0"),
+        (("data",), "batch_size", "many", "many"),
+        (("trainer", "callbacks", 1, "init_args"), "keep", 0, "keep >= 1"),
+        (("trainer", "callbacks", 1, "init_args", "eem"), "challenges", 0, "challenges >= 1"),
+        (("trainer", "callbacks", 1, "init_args", "filter"), "tau", -5.0, "tau >= 0"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_one_sentence(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    where: tuple[Any, ...], key: str, value: Any, says: str,
+) -> None:  # fmt: skip
+    config = tiny_config(data, tmp_path)
+    config["data"]["workers"] = 0
+    at: Any = config
+    for part in where:
+        at = at[part]
+    at[key] = value
+    assert says in refused(config, tmp_path, capsys)
+
+
+def test_a_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", "configs/nowhere.yaml"])
+    assert done.value.code == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
