@@ -251,7 +251,16 @@ class PoseEstimator(L.LightningModule):
             else:
                 state = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
         # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
-        except (SafetensorError, UnpicklingError, RuntimeError, LookupError, EOFError, TypeError, ValueError, OSError) as error:
+        except (
+            SafetensorError,
+            UnpicklingError,
+            RuntimeError,
+            LookupError,
+            EOFError,
+            TypeError,
+            ValueError,
+            OSError,
+        ) as error:
             raise PosesynError(
                 f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or neither a .safetensors "
                 "nor a Lightning .ckpt of tensors"

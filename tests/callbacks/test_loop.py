@@ -364,8 +364,9 @@ class Averages(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
         own = {k: v.clone() for k, v in pl_module.named_parameters()}
-        buffers = {k: v.clone() for k, v in pl_module.named_buffers() if ".running_" not in k and not
-        k.endswith("tracked")} for name, value in own.items():
+        moving = ("running_mean", "running_var", "num_batches_tracked")
+        buffers = {k: v.clone() for k, v in pl_module.named_buffers() if not k.endswith(moving)}
+        for name, value in own.items():
             before = self.expected.get(name)
             self.expected[name] = value.double() if before is None else 0.9 * before + 0.1 * value.double()
         with averaged_weights(trainer, pl_module):

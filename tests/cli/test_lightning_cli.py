@@ -139,7 +139,7 @@ def test_a_missing_data_set_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_loader_process_that_fails_is_one_line() -> None:
-    message = "Caught PosesynError in DataLoader worker process 0.\nOriginal Traceback\n  File\nhuman.errors.PosesynError: no X"
+    message = "Caught PosesynError in DataLoader worker process 0.\nOriginal Traceback\nhuman.errors.PosesynError: no X"
     assert bad_input(PosesynError(message)) == "no X"
     assert bad_input(ValueError("ours")) is None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -309,10 +308,10 @@ def test_frozen_modules_do_not_change(people: PoseBatch) -> None:
 
 # -- ImageNet weights ------------------------------------------------------------------------------------------------
 @pytest.fixture
-def lite0() -> Iterator[torch.nn.Module]:
+def lite0() -> torch.nn.Module:
     if locate("efficientnet_lite0") is None:
         pytest.skip("ImageNet weights are not cached: posesyn assets fetch efficientnet_lite0")
-    yield timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(-1,))
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(-1,))
 
 
 def test_imagenet_weights_load_whole(lite0: torch.nn.Module) -> None:

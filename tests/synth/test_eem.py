@@ -247,7 +247,9 @@ def test_batches_do_not_matter() -> None:
         assert other.references.tolist() == results[0].references.tolist()
 
 
-@pytest.mark.parametrize("wrong", [{"challenges": 0}, {"references": -1}, {"batch_size": 0}, {"weights": {"tail":
-1.0}}]) def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"challenges": 0}, {"references": -1}, {"batch_size": 0}, {"weights": {"tail": 1.0}}]
+)
+def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
     with pytest.raises(PosesynError, match=str(next(iter(wrong.values()))) if "weights" not in wrong else "tail"):
         replace(EEM(), **wrong)  # type: ignore[arg-type]

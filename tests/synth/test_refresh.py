@@ -45,7 +45,9 @@ def data() -> People:
     return People(rendered_people(range(9)))
 
 
-def refresh(pool: Pool, data: People, generation: int = 0, refresher: Refresher | None = None, **more: Any) -> Refreshed:
+def refresh(
+    pool: Pool, data: People, generation: int = 0, refresher: Refresher | None = None, **more: Any
+) -> Refreshed:
     settings = {"generation": generation, "number": generation, "seed": 5, "tpe_hash": "abc", **more}
     return (refresher or make()).run(tiny_hmr().eval(), data, pool, **settings)
 

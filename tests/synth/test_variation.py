@@ -21,9 +21,7 @@ from synth.variation import VariationConfig, Variations, vary
 
 BODY, BANK = load_body(), load_motion_bank()
 LIMBS = [
-    SMPL24.index(f"{side}_{joint}") - 1
-    for side in ("left", "right")
-    for joint in ("hip", "knee", "shoulder", "elbow")
+    SMPL24.index(f"{side}_{joint}") - 1 for side in ("left", "right") for joint in ("hip", "knee", "shoulder", "elbow")
 ]
 
 
@@ -38,7 +36,8 @@ class Challenges:
 
     def varied(self, seeds: list[int] | None = None, **config: float) -> Variations:
         seeds = list(range(len(self.truth))) if seeds is None else seeds
-        return vary(self.prediction, self.joints2d, self.conf, seeds, BODY, BANK, VariationConfig(**config))  # type: ignore[arg-type]
+        settings = VariationConfig(**config)  # type: ignore[arg-type]
+        return vary(self.prediction, self.joints2d, self.conf, seeds, BODY, BANK, settings)
 
     def distance(self, pose: Tensor, orient: Tensor) -> float:
         """Mean PA-MPJPE to the truth, mm."""
