@@ -80,13 +80,15 @@ class PersonIndex:
 class PoseReader(ABC):
     """A dataset on disk.
 
-    Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons.
+    Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
+    ``source`` tells two folders of pictures with equal labels apart (crops are cached under it).
     """
 
     name: str
     licence: str
     skeleton: str
     index: PersonIndex
+    source: str = ""
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:

@@ -36,6 +36,7 @@ class LspetReader(PoseReader):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
+        self.source = str(self.root.resolve())
         if split not in SPLITS:
             raise PosesynError(f"lspet has no split {split!r}; known: {', '.join(SPLITS)}.")
         if not (self.root / "images").is_dir():

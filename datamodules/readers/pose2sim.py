@@ -19,8 +19,8 @@ from human.crop import transform_intrinsics, transform_points
 from human.errors import PosesynError
 
 # Cameras and frames [first, end) of each part. No view and no moment is shared: the 10 frames between (0.17 s) are
-# dropped, and cameras 1, 2 see the front of the athlete, 3, 4 the back.
-SPLITS = {"train": ((1, 2), (0, 55)), "eval": ((3, 4), (65, 100))}
+# dropped. Cameras 1, 2 see the front of the athlete, 3, 4 the back: each part has one of both.
+SPLITS = {"train": ((1, 3), (0, 55)), "eval": ((2, 4), (65, 100))}
 
 
 @READERS.register("pose2sim")
@@ -28,7 +28,7 @@ class Pose2SimReader(PoseReader):
     """Absolute 3D joints in the camera frame, 2D joints and intrinsics; pictures are square crops about the athlete.
 
     Args:
-        split: "train" (cameras 1, 2, frames 0-54) or "eval" (cameras 3, 4, frames 65-99).
+        split: "train" (cameras 1, 3, frames 0-54) or "eval" (cameras 2, 4, frames 65-99).
         stride: keep every stride-th frame.
         root: the unpacked ``Demo_SinglePerson`` folder; fetched by default.
         cache: where the decoded crops are kept; the user's cache by default.
