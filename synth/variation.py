@@ -42,7 +42,7 @@ class VariationConfig:
         beta_noise: standard deviation added to the predicted shape.
     """
 
-    best_of: int = 16
+    best_of: int = 64
     joint_noise: float = 25.0
     orient_noise: float = 20.0
     mocap_p: float = 0.35
