@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -117,18 +116,19 @@ class EpochTable(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            Console(width=None if sys.stdout.isatty() else 200).print(self.render())
+            Console().print(self.render())
 
     # -- showing -----------------------------------------------------------------------------------------------------
-    def render(self) -> Table:
-        """The table as a Rich renderable."""
+    def render(self, latest: int = 8) -> Table:
+        """The table, a column per epoch (the first row's and the ``latest``): that way it fits a terminal."""
         table = Table(title="epochs", header_style="bold")
         flat = [flatten(r) for r in self.rows]
-        names = columns(flat)
-        for name in names:
-            table.add_column(name, justify="right")
-        for r in flat:
-            table.add_row(*(str(r.get(name, "")) for name in names))
+        shown = flat if len(flat) <= latest + 1 else [flat[0], *flat[-latest:]]
+        table.add_column("epoch")
+        for row in shown:
+            table.add_column(row["epoch"], justify="right")
+        for name in columns(flat)[1:]:
+            table.add_row(name, *(row.get(name, "") for row in shown))
         return table
 
     def _write(self, trainer: L.Trainer) -> None:
