@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from callbacks.refresh import Refresh
-from datamodules.pose import PoseDataModule
+from callbacks.refresh import Refresh, data_of
 from human.batch import PoseBatch
 from lightning_modules.base import PoseEstimator
 
@@ -63,7 +61,7 @@ class EpochTable(Callback):
         return numbers[-1] + 1 if numbers else 0
 
     def _reset(self, trainer: L.Trainer) -> None:
-        data = _data(trainer)
+        data = data_of(trainer)
         self._counts = np.zeros(len(data.sources), np.int64)
         self._skipped, self._valid_seconds, self._started = 0, 0.0, time.perf_counter()
         self._wait_before = data.loader.wait_seconds if data.loader else 0.0
@@ -88,7 +86,7 @@ class EpochTable(Callback):
         self._add_row(trainer, trainer.current_epoch, _scores(pl_module))
 
     def _add_row(self, trainer: L.Trainer, epoch: int, scores: dict[str, dict[str, float]]) -> None:
-        data = _data(trainer)
+        data = data_of(trainer)
         total = max(1, int(self._counts.sum()))
         wait = (data.loader.wait_seconds if data.loader else 0.0) - self._wait_before
         refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
@@ -132,7 +130,7 @@ class EpochTable(Callback):
         return table
 
     def _write(self, trainer: L.Trainer) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = data_of(trainer).run_dir
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "epochs.json").write_text(json.dumps(self.rows, indent=1))
         flat = [flatten(r) for r in self.rows]
@@ -206,9 +204,3 @@ def _is_number(text: str | Tensor) -> bool:
 def _scores(pl_module: L.LightningModule) -> dict[str, dict[str, float]]:
     assert isinstance(pl_module, PoseEstimator)
     return dict(pl_module.last_scores)
-
-
-def _data(trainer: L.Trainer) -> PoseDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, PoseDataModule)
-    return data

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import lightning as L
 import numpy as np
@@ -11,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.drawing import RIGHT, TRUTH, caption, draw_skeleton, frame, grid
-from callbacks.refresh import Refresh
+from callbacks.refresh import Refresh, data_of
 from synth.refresh import Refreshed
 
 
@@ -41,7 +39,7 @@ class Gallery(Callback):
             return
         self._drawn = refresh.count - 1
         grids = {"challenges": self.challenges(refresh.last), "samples": self.samples(refresh.last)}
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
+        folder = data_of(trainer).run_dir / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in grids.items():
             if picture is None:

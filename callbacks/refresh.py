@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from callbacks.ema import averaged_weights
 from callbacks.progress import stage_progress
 from datamodules.pose import PoseDataModule
+from datamodules.recipe import Recipe
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
 from synth.eem import EEM
@@ -101,7 +102,7 @@ class Refresh(Callback):
         estimator, data = _typed(trainer, pl_module)
         self.epochs_done = epoch + 1
         self.used = self.history[-1] if self.history else None
-        if self.challenges and self.history:
+        if self.challenges and self.history and trainer.is_global_zero:
             with averaged_weights(trainer, pl_module):
                 errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
             self.history[-1]["challenge_error_after"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
@@ -112,6 +113,17 @@ class Refresh(Callback):
 
     # -- one refresh -------------------------------------------------------------------------------------------------
     def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One rank refreshes and commits; the others wait, and take over its state and the new recipe."""
+        _, data = _typed(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._refresh_here(trainer, pl_module)
+        if trainer.world_size > 1:
+            state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
+            if not trainer.is_global_zero:
+                self.load_state_dict(state)
+                data.recipe = Recipe.from_state(recipe)
+
+    def _refresh_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         start = time.perf_counter()
         estimator, data = _typed(trainer, pl_module)
         if self._refresher is None:
@@ -192,13 +204,20 @@ def _made_by(pool: Pool, info: GenerationInfo) -> tuple[str, str, set[int]] | No
     return (tpe[0], engine[0], set(seeds)) if tpe else None
 
 
-def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstimator, PoseDataModule]:
+def data_of(trainer: L.Trainer) -> PoseDataModule:
+    """The trainer's data module; :class:`PosesynError` when it is not ours."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, PoseDataModule) or not isinstance(pl_module, PoseEstimator):
+    if not isinstance(data, PoseDataModule):
+        raise PosesynError(f"this callback needs a datamodules.PoseDataModule, the trainer has {type(data).__name__}")
+    return data
+
+
+def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstimator, PoseDataModule]:
+    if not isinstance(pl_module, PoseEstimator):
         raise PosesynError(
-            "the Refresh callback needs a PoseDataModule and a PoseEstimator (datamodules.pose, lightning_modules.base)"
+            f"the Refresh callback needs a lightning_modules.PoseEstimator, got {type(pl_module).__name__}"
         )
-    return pl_module, data
+    return pl_module, data_of(trainer)
 
 
 def _summary(done: Refreshed) -> dict[str, Any]:

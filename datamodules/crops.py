@@ -192,7 +192,9 @@ class CropSet:
 
     def fingerprint(self) -> str:
         """Names the crops: a hash of the reader, its persons and boxes, and the crop's size and scale."""
-        digest = hashlib.sha256(f"{self.reader.describe()}|{self.reader.source}|{self.size}|{self.box_scale}|2".encode())
+        digest = hashlib.sha256(
+            f"{self.reader.describe()}|{self.reader.source}|{self.size}|{self.box_scale}|2".encode()
+        )
         digest.update("\n".join(self.ids).encode())
         digest.update(np.ascontiguousarray(self.reader.index.bbox_xyxy).tobytes())
         return digest.hexdigest()[:16]

@@ -74,6 +74,7 @@ class PoseDataModule(L.LightningDataModule):
         self.workers, self.seed, self.box_scale = workers, seed, box_scale
         self.pool_given = Path(pool) if pool else None
         self._pool_path = self.pool_given
+        self._run_dir: Path | None = None
         self.loader: MixtureLoader | None = None
         self._loader_state: dict[str, int] | None = None
         self._recipe: Recipe | None = None
@@ -100,11 +101,20 @@ class PoseDataModule(L.LightningDataModule):
         return self._mining
 
     @property
+    def run_dir(self) -> Path:
+        """Where a run's files go: the first logger's folder."""
+        if self._run_dir is None:
+            trainer = self.trainer
+            self._run_dir = Path((trainer.log_dir or trainer.default_root_dir) if trainer is not None else "runs")
+        return self._run_dir
+
+    def setup(self, stage: str) -> None:
+        self.run_dir  # noqa: B018 - Lightning asks all ranks for it together; later only one would
+
+    @property
     def pool_path(self) -> Path:
         if self._pool_path is None:
-            trainer = self.trainer
-            folder = trainer.log_dir if trainer is not None else None
-            self._pool_path = Path(folder or "runs") / "pool"
+            self._pool_path = self.run_dir / "pool"
         return self._pool_path
 
     @property
