@@ -153,7 +153,7 @@ def test_many_processes_may_ask_at_once(wheels: Path) -> None:
     children = [context.Process(target=_fetch_in_child, args=(queue,)) for _ in range(3)]
     for child in children:
         child.start()
-    folders = {queue.get(timeout=60) for _ in children}
+    folders = {queue.get(timeout=300) for _ in children}
     for child in children:
         child.join()
         assert child.exitcode == 0
@@ -240,7 +240,7 @@ def test_real_package_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The smallest real wheel (9 MB), with pip as this machine has it configured."""
     probe = subprocess.run(
         [sys.executable, "-m", "pip", "--timeout", "5", "--retries", "0", "index", "versions", "sports2d"],
-        capture_output=True, text=True, timeout=60, env=os.environ | {"PIP_DEFAULT_TIMEOUT": "5"}, check=False,
+        capture_output=True, text=True, timeout=300, env=os.environ | {"PIP_DEFAULT_TIMEOUT": "5"}, check=False,
     )  # fmt: skip
     if probe.returncode != 0:
         pytest.skip(f"NO PACKAGE INDEX REACHABLE, real download not tested: {probe.stderr.strip()[-200:]}")
