@@ -75,7 +75,7 @@ def loop(folder: Path, steps: int = 40, batch: int = 64) -> dict[str, Any]:
         workers=1,
     )
     refresh = Refresh(samples=256, eem=EEM(challenges=64, references=32), filter=Err3DFilter(tau=None))
-    table = EpochTable()
+    table = EpochTable(show=False)
     model = HMR(checkpoint="packaged:hmr_free_128", frozen=FROZEN)
     trainer = L.Trainer(
         max_epochs=2,

@@ -32,11 +32,15 @@ class EpochTable(Callback):
     """Collects a row per epoch, writes ``epochs.csv`` and ``epochs.json`` in the run folder, prints the table at the
     end.
 
+    Args:
+        show: print the table at the end.
+
     Row 0 is the starting point: validation before the first step (``num_sanity_val_steps: -1``). List it after
         ``Refresh``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, show: bool = True) -> None:
+        self.show = show
         self.rows: list[dict[str, Any]] = []
         self._counts = np.zeros(0, np.int64)
         self._skipped = 0
@@ -113,7 +117,7 @@ class EpochTable(Callback):
             self._log(trainer, row)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero and self.rows:
+        if trainer.is_global_zero and self.rows and self.show:
             Console().print(self.render())
 
     # -- showing -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from human.errors import PosesynError
 def main(args: Any = None) -> None:
     """The ``lightning`` command. Bad input ends in one line on stderr and exit status 2."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    quiet()
     # Here, not above: `--help` of a mistyped command need not wait for torch.
     import torch
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,6 +21,8 @@ def main(args: Any = None) -> None:
     import callbacks  # noqa: F401 - makes the names known to configs
     from datamodules.pose import PoseDataModule
     from lightning_modules import PoseEstimator
+
+    quiet()
 
     class PoseCLI(LightningCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -64,6 +65,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading a checkpoint.*")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
