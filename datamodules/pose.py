@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+import torch
 
 from datamodules.crops import CropSet
 from datamodules.mining import JoinedCrops
@@ -138,9 +139,8 @@ class PoseDataModule(L.LightningDataModule):
 
     # -- loaders -----------------------------------------------------------------------------------------------------
     def train_dataloader(self) -> MixtureLoader:
-        rank, world, limit = 0, 1, 1.0
-        if self.trainer is not None:
-            rank, world, limit = self.trainer.global_rank, self.trainer.world_size, self.trainer.limit_train_batches
+        rank, world = self._place()
+        limit = self.trainer.limit_train_batches if self.trainer is not None else 1.0
         sizes = tuple(s.size for s in self.sources)
         if sizes != self.recipe.sizes:
             raise PosesynError(
@@ -166,11 +166,15 @@ class PoseDataModule(L.LightningDataModule):
             self._loader_state = None
         return self.loader
 
-    def val_dataloader(self) -> list[DataLoader[PoseBatch]]:
+    def val_dataloader(self) -> list[CropLoader]:
         if self._validation is None:
             self._validation = [self._crops(c) for c in self.validate]
-        # Crops come from a memory map, ready: a worker would only add a copy.
-        return [DataLoader(_CropBatches(crops, 128), batch_size=None) for crops in self._validation]
+        rank, world = self._place()
+        return [CropLoader(crops, 128, rank, world) for crops in self._validation]
+
+    def _place(self) -> tuple[int, int]:
+        """This rank's number and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -204,16 +208,24 @@ class PoseDataModule(L.LightningDataModule):
         self._loader_state = state_dict["loader"]
 
 
-class _CropBatches(Dataset[PoseBatch]):
-    """A crop set, a batch at a time."""
+class CropLoader:
+    """A crop set, a batch at a time; every ``world``-th batch on each rank.
 
-    def __init__(self, crops: CropSet, batch_size: int) -> None:
-        self.crops, self.batch_size = crops, batch_size
+    Not a DataLoader: crops come ready from a memory map, and Lightning would give one a sampler that repeats persons,
+    which changes the figures. All ranks get equally many batches; one that fills up has a single sample of weight 0.
+    """
+
+    def __init__(self, crops: CropSet, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.crops, self.batch_size, self.rank, self.world = crops, batch_size, rank, world
 
     def __len__(self) -> int:
-        return -(-len(self.crops) // self.batch_size)
+        return -(-len(self.crops) // (self.batch_size * self.world))
 
-    def __getitem__(self, number: int) -> PoseBatch:
-        return self.crops.crops(
-            np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.crops)))
-        )
+    def __iter__(self) -> Iterator[PoseBatch]:
+        for number in range(len(self)):
+            start = (number * self.world + self.rank) * self.batch_size
+            rows = np.arange(start, min(start + self.batch_size, len(self.crops)))
+            if len(rows):
+                yield self.crops.crops(rows)
+            else:
+                yield self.crops.crops(np.arange(1)).replace(weight=torch.zeros(1))

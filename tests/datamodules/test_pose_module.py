@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
-from datamodules.pose import PoseDataModule, ReaderConfig
+from datamodules.pose import CropLoader, PoseDataModule, ReaderConfig
 from datamodules.sources import PoolSource, RealSource, RenderedSource
 from human.batch import PoseBatch
 from human.errors import PosesynError
@@ -149,13 +149,25 @@ def test_validation_shows_every_person_once(lspet_root: Path, persons: int, monk
     loaders = data.val_dataloader()
     assert len(loaders) == 2
     for loader in loaders:
-        loader.dataset.batch_size = 4  # type: ignore[attr-defined]
+        loader.batch_size = 4
         batches = list(loader)
         assert [len(b) for b in batches] == [4, 2] if persons == 6 else [1]
         whole = PoseBatch.cat(batches)
         assert whole.key[:, 2].tolist() == list(range(persons))
         assert same(whole, data.mining_data.crops(whole.key[:, 2].numpy()))  # the same crops, not augmented
         assert all(same(a, b) for a, b in zip(loader, batches, strict=True))
+
+
+@pytest.mark.parametrize("persons", [6, 1])
+def test_ranks_validate_every_person_once(lspet_root: Path, persons: int) -> None:
+    joints = loadmat(lspet_root / "joints.mat")["joints"][..., : persons + (persons > 4)]
+    savemat(lspet_root / "joints.mat", {"joints": joints})
+    crops = module(lspet_root).mining_data.sets[0]
+    loaders = [CropLoader(crops, 2, rank, 2) for rank in (0, 1)]
+    assert len(loaders[0]) == len(loaders[1])  # DDP waits for equally many
+    batches = [batch for loader in loaders for batch in loader]
+    counted = torch.cat([batch.key[batch.weight > 0, 2] for batch in batches])
+    assert sorted(counted.tolist()) == list(range(persons))
 
 
 def test_nobody_to_validate_on_is_an_error(lspet_root: Path) -> None:
