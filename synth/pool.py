@@ -13,10 +13,12 @@ import datetime
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import lance
 import numpy as np
@@ -40,6 +42,7 @@ from synth.sample import (
 
 __all__ = ["GenerationInfo", "Pool", "Sample", "encode_image"]
 
+_T = TypeVar("_T")
 _FORMAT_KEY, _FORMAT = b"posesyn.pool", b"1"
 _GENERATION_KEY = b"posesyn.generation."
 _LOCK = ".posesyn-pool.lock"
@@ -155,7 +158,7 @@ class Pool:
                 " use the 'forkserver' or 'spawn' start method"
             )
         if self._dataset is not None:
-            self._dataset.checkout_latest()
+            self._newest(self._dataset.checkout_latest)
         else:
             self._dataset = self._open()
         if self._dataset is not None:
@@ -163,11 +166,16 @@ class Pool:
 
     def _open(self) -> lance.LanceDataset | None:
         """The dataset, or None where a commit may create one."""
-        started = (self.path / _LOCK).exists() and not any(self.path.glob("_versions/*.manifest"))
-        if not self.path.exists() or started or (self.path.is_dir() and not any(self.path.iterdir())):
+        try:
+            names = os.listdir(self.path)  # one look, since writers may be filling the folder
+        except FileNotFoundError:
+            names = []
+        except NotADirectoryError:
+            names = [self.path.name]
+        if not names or (_LOCK in names and not any(self.path.glob("_versions/*.manifest"))):
             return None
         try:
-            dataset = lance.dataset(str(self.path))
+            dataset = self._newest(lambda: lance.dataset(str(self.path)))
         except (ValueError, OSError) as error:
             raise PosesynError(
                 f"{self.path} is not a readable pool; name an empty or new folder, or a pool ({error})"
@@ -177,6 +185,16 @@ class Pool:
                 f"{self.path} is a Lance dataset but not a pool of format {_FORMAT.decode()}; name another folder"
             )
         return dataset
+
+    @staticmethod
+    def _newest(read: Callable[[], _T]) -> _T:
+        """Read the newest version; a writer's cleanup may delete the one just listed once a newer one exists."""
+        for _ in range(4):
+            try:
+                return read()
+            except (ValueError, OSError):
+                time.sleep(0.01)
+        return read()
 
     def _find(self, generation: int) -> tuple[lance.LanceDataset, GenerationInfo]:
         """The open version if it has the generation (it is immutable), else the newest."""
