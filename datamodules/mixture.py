@@ -12,28 +12,30 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.recipe import Recipe
 from datamodules.sources import SampleSource
+from datamodules.staged import Staged, join
 from human.batch import PoseBatch
 from human.errors import PosesynError
 
 
-class MixtureDataset(Dataset[PoseBatch]):
+class MixtureDataset(Dataset[PoseBatch | Staged]):
     """Turns keys into samples, a batch at a time. Holds no state that a refresh could change."""
 
     def __init__(self, sources: Sequence[SampleSource]) -> None:
         self.sources = list(sources)
 
-    def __getitem__(self, key: Sequence[int]) -> PoseBatch:
+    def __getitem__(self, key: Sequence[int]) -> PoseBatch | Staged:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[Sequence[int]]) -> PoseBatch:
+    def __getitems__(self, keys: Sequence[Sequence[int]]) -> PoseBatch | Staged:
         key_N4 = np.asarray(keys, dtype=np.int64)
         parts, rows = [], []
-        for number in np.unique(key_N4[:, 0]):
+        numbers = np.unique(key_N4[:, 0]).tolist()
+        for number in numbers:
             mine = np.flatnonzero(key_N4[:, 0] == number)
             parts.append(self.sources[number].fetch(key_N4[mine]))
             rows.append(mine)
         order = torch.from_numpy(np.argsort(np.concatenate(rows)))
-        return PoseBatch.cat(parts)[order].replace(key=torch.from_numpy(key_N4))
+        return join(parts, numbers, order, torch.from_numpy(key_N4))
 
 
 class _Plan(Sampler[list[list[int]]]):
@@ -51,7 +53,9 @@ def _as_is(batch: Any) -> Any:
 
 
 class MixtureLoader:
-    """Iterable of PoseBatches whose whole state is how many batches were handed out.
+    """Iterable of batches whose whole state is how many were handed out.
+
+    They are PoseBatches, or :class:`Staged` where a source draws on the training device.
 
     Args:
         recipe: called at the start of every epoch; what it returns holds for that epoch.
@@ -103,7 +107,7 @@ class MixtureLoader:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[PoseBatch]:
+    def __iter__(self) -> Iterator[PoseBatch | Staged]:
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the iterator long before
         # that, even while it counts the steps for a learning-rate schedule, when the first refresh has not run.
         # After a resume only the rest of the epoch is left; an epoch that was left early otherwise is over.

@@ -17,6 +17,7 @@ from datamodules.mixture import MixtureDataset, MixtureLoader
 from datamodules.readers import make_reader
 from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
+from datamodules.staged import Staged
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from synth.pool import Pool
@@ -184,6 +185,12 @@ class PoseDataModule(L.LightningDataModule):
         if len(crops) == 0:
             raise PosesynError(f"{config.name or config.reader} has no usable person: {crops.reader.describe()}")
         return crops
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Draw, on the training device, what the sources left to be drawn there."""
+        if isinstance(batch, Staged):
+            return batch.finish(lambda number, shot: self.sources[number].draw(shot))
+        return batch
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from human.batch import PoseBatch
 from human.body import BodyModel, load_body
 from human.errors import PosesynError
 from human.motion import MotionBank, load_motion_bank
+from human.record import Record
 from human.registry import Registry
-from human.rng import generator
+from human.rng import derive_seed, generator
 from synth.engines.base import Engine
 from synth.engines.build import make_engine
 from synth.pool import Pool
@@ -45,8 +46,14 @@ class SampleSource(ABC):
         """Samples; 0 = unlimited, -1 = the pool's (it changes with every refresh)."""
 
     @abstractmethod
-    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
-        """The N samples of these keys, in order; one that cannot be read has weight 0."""
+    def fetch(self, key_N4: np.ndarray) -> Record:
+        """The N samples of these keys, in order, as a PoseBatch (one that cannot be read has weight 0), or as shots
+        for :meth:`draw`.
+        """
+
+    def draw(self, shot: Record) -> PoseBatch:
+        """The samples of the shots that :meth:`fetch` returned, drawn on the device that they were moved to."""
+        raise NotImplementedError(f"{type(self).__name__} fetches finished samples")
 
     def prepare(self, image_size: int, pool_path: Path) -> None:
         """Told once, before anything is drawn, the crop side and where the run's pool lives."""
@@ -150,6 +157,9 @@ class RenderedSource(SampleSource):
         backgrounds: background bank by name; "free" puts photographs behind the people, "procedural" needs no files.
         motion: motion bank by name.
         scene: what varies between scenes.
+        place: where pictures are drawn: "worker", in the loader's processes, or "device", on the training device
+            after the batch has arrived there. Same keys, same pixels within 1/255.
+        limit: distinct samples; 0 is unlimited.
     """
 
     def __init__(
@@ -161,10 +171,16 @@ class RenderedSource(SampleSource):
         backgrounds: str = "free",
         motion: str = "free",
         scene: SceneConfig | None = None,
+        place: Literal["worker", "device"] = "worker",
+        limit: int = 0,
     ) -> None:
         super().__init__(name, weight)
+        if place not in ("worker", "device") or limit < 0:
+            raise PosesynError(
+                f"source {name!r}: place is {place!r} and limit {limit}; give worker or device, and a limit >= 0"
+            )
         self.engine_name, self.options, self.backgrounds = engine, options or {}, backgrounds
-        self.motion, self.scene = motion, scene or SceneConfig()
+        self.motion, self.scene, self.place, self.limit = motion, scene or SceneConfig(), place, limit
 
     @cached_property
     def engine(self) -> Engine:
@@ -176,11 +192,16 @@ class RenderedSource(SampleSource):
 
     @property
     def size(self) -> int:
-        return 0
+        return self.limit
 
     @cached_property
     def body(self) -> BodyModel:
         return load_body("free")
 
-    def fetch(self, key_N4: np.ndarray) -> PoseBatch:
-        return self.engine.render(sample_scene(key_N4[:, 3], self.bank, self.body, self.image_size, self.scene))
+    def fetch(self, key_N4: np.ndarray) -> Record:
+        seeds = [derive_seed("rendered", int(k[2])) if self.limit else int(k[3]) for k in key_N4]
+        shot = self.engine.stage(sample_scene(seeds, self.bank, self.body, self.image_size, self.scene))
+        return shot if self.place == "device" else self.engine.draw(shot)
+
+    def draw(self, shot: Record) -> PoseBatch:
+        return self.engine.draw(shot)

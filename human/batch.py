@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from human.record import Record
 from human.skeleton import POSE32
 
 NUM_JOINTS = len(POSE32)
@@ -18,7 +18,7 @@ HIPS = POSE32.indices("left_hip", "right_hip")
 
 
 @dataclass(frozen=True)
-class PoseBatch:
+class PoseBatch(Record):
     """B samples. Units and frames are these, everywhere:
 
     * ``image`` (B,3,H,W) uint8 RGB
@@ -72,29 +72,11 @@ class PoseBatch:
             key=f(batch, 4, dtype=torch.int64),
         )
 
-    @classmethod
-    def cat(cls, parts: Sequence[PoseBatch]) -> PoseBatch:
-        """One batch of all the parts' samples, in order."""
-        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
-
     def as_dict(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def replace(self, **changes: Any) -> PoseBatch:
         return replace(self, **changes)
-
-    def to(self, *args: Any, **kwargs: Any) -> PoseBatch:
-        """Moved to a device; dtypes are kept. (Lightning moves a batch through this method.)"""
-        return PoseBatch(**{k: v.to(*args, **kwargs) for k, v in self.as_dict().items()})
-
-    def pin_memory(self) -> PoseBatch:
-        return PoseBatch(**{k: v.pin_memory() for k, v in self.as_dict().items()})
-
-    def __len__(self) -> int:
-        return self.image.shape[0]
-
-    def __getitem__(self, index: slice | Tensor | list[int]) -> PoseBatch:
-        return PoseBatch(**{k: v[index] for k, v in self.as_dict().items()})
 
     @property
     def size(self) -> int:

@@ -7,9 +7,8 @@ and any batch. Viewpoints follow Chen et al., "Synthesizing Training Images for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from human.body import BodyModel
 from human.errors import PosesynError
 from human.joint_limits import clamp_pose
 from human.motion import MotionBank
+from human.record import Record
 from human.rng import generator
 from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
 from human.skeleton import SMPL24
@@ -32,7 +32,7 @@ _FRAMING_STEPS = 8
 
 
 @dataclass(frozen=True)
-class SceneSpec:
+class SceneSpec(Record):
     """B scenes, each one person before one camera.
 
     * ``betas`` (B,10), ``body_pose`` (B,23,3) rotation vectors
@@ -49,21 +49,6 @@ class SceneSpec:
     intrinsics: Tensor
     seed: Tensor
     background: Tensor | None = None
-
-    def __len__(self) -> int:
-        return self.seed.shape[0]
-
-    def __getitem__(self, index: slice | Tensor | list[int]) -> SceneSpec:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        cut: dict[str, Any] = {k: None if v is None else v[index] for k, v in values.items()}
-        return SceneSpec(**cut)
-
-    @classmethod
-    def cat(cls, parts: Sequence[SceneSpec]) -> SceneSpec:
-        """All parts' scenes in order; either all parts have a background or none has."""
-        columns: dict[str, Any] = {f.name: [getattr(p, f.name) for p in parts] for f in fields(cls)}
-        joined: dict[str, Any] = {k: None if v[0] is None else torch.cat(v) for k, v in columns.items()}
-        return cls(**joined)
 
 
 @dataclass(frozen=True)

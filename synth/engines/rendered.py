@@ -87,10 +87,13 @@ class RenderedEngine(Engine):
             "sensor": asdict(self.sensor),
         }
 
-    @torch.no_grad()
-    def render(self, spec: SceneSpec) -> PoseBatch:
-        """Draw every scene; see :meth:`Engine.render`. Parameters that are not finite raise :class:`PosesynError`."""
+    def stage(self, spec: SceneSpec) -> SceneSpec:
+        """Parameters that are not finite raise :class:`PosesynError`."""
         self._check(spec)
+        return spec
+
+    @torch.no_grad()
+    def draw(self, spec: SceneSpec) -> PoseBatch:  # type: ignore[override]
         count, size = len(spec), self.size
         # A few at a time: buffers of a large batch would leave the processor's caches.
         parts = [self._draw(spec[i : i + _AT_ONCE]) for i in range(0, count, _AT_ONCE)]
