@@ -10,33 +10,27 @@ kept in FOLDER and not run again; the table (medians over seeds, and each seed) 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.study import ROOT, run_all, table
+
 ARMS = ("none", "random", "mined")
-COLUMNS = {"pck_torso": "PCK@0.2 torso", "pck_box": "PCK@0.1 box"}
+COLUMNS = {("lspet", "pck_torso"): "PCK@0.2 torso", ("lspet", "pck_box"): "PCK@0.1 box"}
 
 
-def arm_config(arm: str, seed: int, folder: Path, epochs: int, steps: int, samples: int, root: str) -> dict[str, Any]:
+def arm_config(arm: str, seed: int, epochs: int, steps: int, samples: int, root: str) -> dict[str, Any]:
     """The config of one run, from ``configs/lspet.yaml``."""
     config = yaml.safe_load((ROOT / "configs" / "lspet.yaml").read_text())
     config["seed_everything"] = config["data"]["seed"] = seed
     trainer, data = config["trainer"], config["data"]
     trainer["max_epochs"], data["steps_per_epoch"] = epochs, steps
-    csv = {"save_dir": str(folder), "name": "", "version": f"{arm}_{seed}"}
-    trainer["logger"] = [{"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": csv}]
     keep = {"callbacks.EMA", "callbacks.EpochTable"} | (
         {"callbacks.Refresh", "callbacks.Gallery"} if arm != "none" else set()
     )
     trainer["callbacks"] = [c for c in trainer["callbacks"] if c["class_path"] in keep]
-    trainer["enable_checkpointing"] = trainer["enable_progress_bar"] = False
     for callback in trainer["callbacks"]:
         if callback["class_path"] == "callbacks.Refresh":
             options = callback["init_args"]
@@ -48,34 +42,6 @@ def arm_config(arm: str, seed: int, folder: Path, epochs: int, steps: int, sampl
         if entry.get("reader") == "lspet":
             entry["options"]["root"] = root
     return config
-
-
-def run(arm: str, seed: int, folder: Path, **settings: Any) -> list[dict[str, Any]]:
-    """The epoch table's rows of one run, running it if it has not been."""
-    done = folder / f"{arm}_{seed}" / "epochs.json"
-    finished = folder / f"{arm}_{seed}.json"
-    if not finished.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{arm}_{seed}.yaml"
-        path.write_text(yaml.safe_dump(arm_config(arm, seed, folder, **settings)))
-        subprocess.run([sys.executable, "-m", "cli.lightning", "fit", "--config", str(path)], check=True, cwd=ROOT)
-        finished.write_text(done.read_text())
-    return json.loads(finished.read_text())
-
-
-def table(results: dict[str, dict[int, list[dict[str, Any]]]]) -> str:
-    """Markdown: medians over seeds, then each seed."""
-    seeds = sorted(next(iter(results.values())))
-    head = ["arm", *(f"{c} (median)" for c in COLUMNS.values()), *(f"{c} by seed" for c in COLUMNS.values())]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    start = next(iter(results.values()))[seeds[0]][0]["scores"]["lspet"]
-    lines.append("| start | " + " | ".join(f"{start[k]:.4f}" for k in COLUMNS) + " | | |")
-    for arm, by_seed in results.items():
-        last = {k: [by_seed[s][-1]["scores"]["lspet"][k] for s in seeds] for k in COLUMNS}
-        medians = " | ".join(f"{statistics.median(v):.4f}" for v in last.values())
-        each = " | ".join(", ".join(f"{x:.4f}" for x in v) for v in last.values())
-        lines.append(f"| {arm} | {medians} | {each} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -95,13 +61,8 @@ def main() -> None:
         "samples": args.samples,
         "root": str(Path(args.root).absolute()),
     }
-    folder = args.out.absolute()
-    # Seeds outermost: an interrupted comparison has whole seeds, not whole arms.
-    results: dict[str, dict[int, list[dict[str, Any]]]] = {arm: {} for arm in args.arms}
-    for seed in args.seeds:
-        for arm in args.arms:
-            results[arm][seed] = run(arm, seed, folder, **settings)
-    print(table(results))
+    results = run_all(args.arms, args.seeds, lambda arm, seed: arm_config(arm, seed, **settings), args.out.absolute())
+    print(table(results, COLUMNS))
 
 
 if __name__ == "__main__":

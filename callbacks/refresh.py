@@ -41,7 +41,8 @@ class Refresh(Callback):
         samples: synthetic samples made in a refresh, before the filter.
         engine, engine_options, backgrounds: image engine by name, its arguments, and its background bank by name.
         eem, variation, filter, scene: settings of the parts (:mod:`synth`).
-        reference_p: share of samples set into references' pictures.
+        reference_p: share of samples set into references' pictures; wear_p: share of those who also wear the
+            reference's appearance; appearances: how many references may lend theirs.
         every: epochs between refreshes.
         before_first: refresh before the first epoch too.
         keep: the mixture draws from the last ``keep`` generations.
@@ -61,6 +62,8 @@ class Refresh(Callback):
         filter: Err3DFilter | None = None,
         scene: SceneConfig | None = None,
         reference_p: float = 0.6,
+        wear_p: float = 0.5,
+        appearances: int = 16,
         every: int = 1,
         before_first: bool = True,
         keep: int = 3,
@@ -73,7 +76,8 @@ class Refresh(Callback):
         self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
         self.eem, self.variation = eem or EEM(), variation or VariationConfig()
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
-        self.reference_p, self.every, self.before_first, self.keep = reference_p, every, before_first, keep
+        self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
+        self.every, self.before_first, self.keep = every, before_first, keep
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
         self.challenges: list[int] = []  # of the last refresh, indices into the mining data
@@ -135,6 +139,8 @@ class Refresh(Callback):
                 filter=self.filter,
                 scene=self.scene,
                 reference_p=self.reference_p,
+                wear_p=self.wear_p,
+                appearances=self.appearances,
             )
         try:
             with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:

@@ -9,10 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from human.assets import cache_root, load_manifest, locate
+from human.assets import cache_root, get_asset, load_manifest, locate
+from human.body_folders import GENDERS, VARIABLE, Variant, find_body_file, search_folders
 from human.registry import Registry
+from human.smpl_files import LAYOUTS
 
 _PACKAGES = (
     "torch", "torchvision", "lightning", "torchmetrics", "timm", "warp-lang", "pylance", "roma", "smplx", "wandb",
@@ -69,9 +72,31 @@ def examine(console: Console) -> None:
         console.print(
             f"not fetched yet (done on first use, or `posesyn assets fetch NAME`): {', '.join(missing)}", soft_wrap=True
         )
-    registered = [a for a in load_manifest().values() if a.kind == "register"]
-    for asset in registered:
-        console.print(f"{asset.name}: {asset.what}", soft_wrap=True)
+    console.print(licensed_bodies())
+    console.print(
+        f"licensed bodies are looked for in: {', '.join(map(str, search_folders()))} (add folders with {VARIABLE})",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def licensed_bodies() -> Table:
+    """Which licensed body files are here, and where one registers for the others."""
+    table = Table(title="licensed bodies", show_header=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for kind in LAYOUTS:
+        absent = []
+        for gender in GENDERS:
+            variant = Variant(kind, gender)
+            path = find_body_file(variant)
+            if path is None:
+                absent.append(variant.name)
+            else:
+                table.add_row(variant.name, str(path))
+        if absent:
+            table.add_row("\n".join(absent), f"[yellow]not here[/yellow]: {escape(get_asset(kind).message)}")
+    return table
 
 
 def run(argv: Sequence[str]) -> None:

@@ -89,6 +89,11 @@ class PoseDataModule(L.LightningDataModule):
         return [s.name for s in self.sources]
 
     @property
+    def synthetic_sources(self) -> list[bool]:
+        """Whether the pictures of each source are made, not taken."""
+        return [s.synthetic for s in self.sources]
+
+    @property
     def validation_names(self) -> list[str]:
         return [v.name or v.reader for v in self.validate]
 
@@ -198,6 +203,7 @@ class PoseDataModule(L.LightningDataModule):
         return {
             "recipe": self.recipe.state(),
             "sources": self.source_names,
+            "synthetic": self.synthetic_sources,
             "pool": str(self.pool_path.absolute()),
             "loader": self.loader.state_dict() if self.loader else self._loader_state,
         }
@@ -208,6 +214,11 @@ class PoseDataModule(L.LightningDataModule):
                 f"the checkpoint was made with the sources {state_dict['sources']}, the config has "
                 f"{self.source_names}: resume with the "
                 "run's own config.yaml, or start a new run from its weights with --model.checkpoint"
+            )
+        if state_dict.get("synthetic", self.synthetic_sources) != self.synthetic_sources:
+            raise PosesynError(
+                f"the checkpoint was made when `synthetic` of the sources {self.source_names} was "
+                f"{state_dict['synthetic']}, now it is {self.synthetic_sources}: resume with the run's own config.yaml"
             )
         self.recipe = Recipe.from_state(state_dict["recipe"])
         # A pool that the config names may have moved with the run.

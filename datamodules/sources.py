@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+import synth.pose_space  # noqa: F401 - registers its motion banks
 from datamodules.crops import Augmentation, augmented_crops, distort
 from datamodules.readers import PoseReader, make_reader
 from human.batch import PoseBatch
@@ -35,7 +36,11 @@ class SampleSource(ABC):
     """Args:
     name: how the source is called in tables.
     weight: its share of the batches, a number or a schedule (:func:`datamodules.recipe.as_schedule`).
+
+    ``synthetic`` says whether its pictures are made, not taken: domain adaptation tells these apart.
     """
+
+    synthetic = False
 
     def __init__(self, name: str, weight: float | list[list[float]]) -> None:
         self.name, self.weight = name, weight
@@ -68,6 +73,8 @@ class RealSource(SampleSource):
         reader: a reader's name in READERS.
         options: its arguments.
         use_3d: False hides 3D labels, to train on 2D alone.
+        labels: False hides all labels: pictures that only guide domain adaptation (crops still need persons' boxes).
+        synthetic: whether this set's pictures are made, not taken.
         box_scale: crop side over the longer side of the person's box.
     """
 
@@ -80,8 +87,11 @@ class RealSource(SampleSource):
         use_3d: bool = True,
         box_scale: float = 1.25,
         augmentation: Augmentation | None = None,
+        labels: bool = True,
+        synthetic: bool = False,
     ) -> None:
         super().__init__(name or reader, weight)
+        self.labels, self.synthetic = labels, synthetic
         self.reader_name, self.options = reader, options or {}
         self.use_3d, self.box_scale, self.augmentation = use_3d, box_scale, augmentation or Augmentation()
 
@@ -104,12 +114,17 @@ class RealSource(SampleSource):
             batch = PoseBatch.blank(len(key_N4), self.image_size).replace(weight=torch.zeros(len(key_N4)))
         if not self.use_3d:
             batch = batch.replace(joints3d_conf=torch.zeros_like(batch.joints3d_conf))
+        if not self.labels:
+            blank = PoseBatch.blank(len(batch), batch.size)
+            batch = blank.replace(image=batch.image, weight=batch.weight, key=batch.key)
         return batch
 
 
 @SOURCES.register("pool")
 class PoolSource(SampleSource):
     """Samples that the refreshes committed, with colour and occlusion changes that differ at each use."""
+
+    synthetic = True
 
     def __init__(
         self, name: str = "pool", weight: float | list[list[float]] = 1.0, augmentation: Augmentation | None = None
@@ -161,6 +176,8 @@ class RenderedSource(SampleSource):
             after the batch has arrived there. Same keys, same pixels within 1/255.
         limit: distinct samples; 0 is unlimited.
     """
+
+    synthetic = True
 
     def __init__(
         self,

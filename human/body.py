@@ -5,6 +5,7 @@ Frame: metres, y up, the person faces +z, the person's left is +x; all rotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -220,6 +221,21 @@ def _free() -> BodyModel:
     return load_free_body()
 
 
+def _licensed(name: str) -> BodyModel:
+    from human.licensed import load_licensed  # as above
+
+    return load_licensed(name)
+
+
+for _kind in ("smpl", "smplh", "smplx"):
+    for _gender in ("", "_male", "_female"):  # without a gender: neutral
+        BODY_MODELS.register(_kind + _gender)(partial(_licensed, _kind + _gender))
+
+
 def load_body(name: str = "free") -> BodyModel:
-    """The body model registered as `name`; "free" needs no licence. Raises PosesynError naming the known ones."""
+    """The body model registered as `name`; "free" needs no licence, "smpl", "smplh", "smplx" and their genders do.
+
+    Raises:
+        PosesynError: no such name, or the licensed file is missing: which, where it was looked for, where to register.
+    """
     return BODY_MODELS.get(name)()

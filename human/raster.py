@@ -49,6 +49,7 @@ def rasterise(
     *,
     cull_backfaces: bool = False,
     threads: int = 1,
+    cut_BV: torch.Tensor | None = None,
 ) -> Fragments:
     """Draw each mesh of a batch into its own image.
 
@@ -67,9 +68,12 @@ def rasterise(
         backend: "warp" or "pytorch3d".
         cull_backfaces: draw only faces wound counter-clockwise as the camera sees them.
         threads: Warp on the CPU only: split the batch over this many threads.
+        cut_BV: Warp only: a value per vertex; the surface is drawn where its perspective-correct interpolation is 0 or
+            more, so that a mesh can end along a curve that crosses its triangles. NaN is cut away.
 
     Raises:
-        PosesynError: unknown or absent backend, shapes that do not fit, or an index outside the vertices.
+        PosesynError: unknown or absent backend, shapes that do not fit, an index outside the vertices, or a cut with
+            the pytorch3d backend.
     """
     if backend not in BACKENDS:
         raise PosesynError(f"no rasteriser is called {backend!r}; known: {', '.join(BACKENDS)}")
@@ -84,7 +88,19 @@ def rasterise(
             f"rasterise: intrinsics are {tuple(intrinsics_B33.shape)}; {len(verts)} meshes need ({len(verts)}, 3, 3)"
         )
     cameras = intrinsics_B33.detach().to(verts.device, torch.float32)[:, :2].contiguous()
+    if cut_BV is None:
+        cut = verts.new_zeros((len(verts), 0))
+    elif cut_BV.shape == verts.shape[:2]:
+        cut = cut_BV.detach().to(verts.device, torch.float32).contiguous()
+    else:
+        raise PosesynError(
+            f"rasterise: cut is {tuple(cut_BV.shape)}; give one value per vertex, {tuple(verts.shape[:2])}"
+        )
     if backend == "pytorch3d":
+        if cut_BV is not None:
+            raise PosesynError(
+                "rasterise: the pytorch3d backend cannot cut meshes; use backend='warp' or give no cut_BV"
+            )
         from human import raster_pytorch3d
 
         return Fragments(*raster_pytorch3d.rasterise(verts, faces, cameras, (height, width), NEAR, cull_backfaces))
@@ -92,7 +108,7 @@ def rasterise(
 
     return Fragments(
         *raster_warp.rasterise(
-            verts, faces, cameras, (height, width), NEAR, cull_backfaces, min(threads, len(verts) or 1)
+            verts, faces, cameras, (height, width), NEAR, cull_backfaces, min(threads, len(verts) or 1), cut
         )
     )
 

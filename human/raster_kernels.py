@@ -24,6 +24,8 @@ ROUND_UP = wp.constant((1 << 14) - 1)
 #: Products of two coordinate differences must fit 63 bits, hence positions stay below 2^30 sub-pixels.
 SCREEN_LIMIT = wp.constant(65535.0)
 FACE_BITS = wp.constant(0x7FFFFFFF)
+#: Without the sign bit, which marks a vertex that is cut away.
+INVERSE_BITS = wp.constant(0x7FFFFFFF)
 FACE_MASK = wp.constant(wp.int64(0x7FFFFFFF))
 mat23 = wp.types.matrix(shape=(2, 3), dtype=wp.float32)
 
@@ -32,11 +34,15 @@ mat23 = wp.types.matrix(shape=(2, 3), dtype=wp.float32)
 def project_kernel(
     verts: wp.array2d[wp.vec3],
     cameras: wp.array[mat23],
+    cut: wp.array2d[wp.float32],
     near: float,
     span: int,
     screen: wp.array2d[wp.vec3i],
 ):
-    """Camera-frame vertex -> (x, y) in sub-pixels and the bits of 1/z; all zero where it cannot be drawn."""
+    """Camera-frame vertex -> (x, y) in sub-pixels and the bits of 1/z; all zero where it cannot be drawn.
+
+    A vertex whose ``cut`` is below 0 (or NaN) has the sign bit of 1/z set; ``cut`` without columns cuts nothing.
+    """
     b, group = wp.tid()
     for v in range(group * span, wp.min((group + 1) * span, verts.shape[1])):
         p = verts[b, v]
@@ -47,7 +53,10 @@ def project_kernel(
             # NaN fails both comparisons.
             if wp.abs(uv[0]) <= SCREEN_LIMIT and wp.abs(uv[1]) <= SCREEN_LIMIT:
                 scale = float(SUBPIXEL)
-                out = wp.vec3i(int(wp.rint(uv[0] * scale)), int(wp.rint(uv[1] * scale)), wp.cast(inverse, wp.int32))
+                bits = wp.cast(inverse, wp.int32)
+                if cut.shape[1] > 0:
+                    bits = wp.where(cut[b, v] >= 0.0, bits, bits | ~INVERSE_BITS)
+                out = wp.vec3i(int(wp.rint(uv[0] * scale)), int(wp.rint(uv[1] * scale)), bits)
         screen[b, v] = out
 
 
@@ -61,19 +70,25 @@ def edge(ax: wp.int64, ay: wp.int64, bx: wp.int64, by: wp.int64, px: wp.int64, p
 def draw(
     screen: wp.array2d[wp.vec3i],
     faces: wp.array[wp.vec3i],
+    cut: wp.array2d[wp.float32],
     b: int,
     f: int,
     height: int,
     width: int,
-    culling: int,
+    culled: int,
     zbuffer: wp.array2d[wp.int64],
 ):
-    """Keep the largest (bits of 1/z, 2^31-1 - face) of every pixel that triangle ``f`` covers."""
+    """Keep the largest (bits of 1/z, 2^31-1 - face) of every pixel that triangle ``f`` covers and does not cut.
+
+    The first ``culled`` triangles are drawn only where they face the camera.
+    """
     face = faces[f]
     p0 = screen[b, face[0]]
     p1 = screen[b, face[1]]
     p2 = screen[b, face[2]]
     if p0[2] == 0 or p1[2] == 0 or p2[2] == 0:
+        return
+    if (p0[2] & p1[2] & p2[2]) < 0:
         return
     left = wp.max((wp.min(wp.min(p0[0], p1[0]), p2[0]) + ROUND_UP) >> SUBPIXEL_BITS, 0)
     right = wp.min(wp.max(wp.max(p0[0], p1[0]), p2[0]) >> SUBPIXEL_BITS, width - 1)
@@ -91,7 +106,7 @@ def draw(
     y2 = wp.int64(p2[1])
     area = edge(x0, y0, x1, y1, x2, y2)
     # With y down, a face wound counter-clockwise as seen from the camera has a negative area.
-    if area == wp.int64(0) or (culling == 1 and area > wp.int64(0)):
+    if area == wp.int64(0) or (f < culled and area > wp.int64(0)):
         return
     sign = wp.int64(1)
     if area < wp.int64(0):
@@ -109,10 +124,14 @@ def draw(
     dy1 = sign * (x0 - x2) * one
     dy2 = sign * (x1 - x0) * one
     scale = 1.0 / wp.float32(sign * area)
-    inverse0 = wp.cast(p0[2], wp.float32)
-    inverse1 = wp.cast(p1[2], wp.float32)
-    inverse2 = wp.cast(p2[2], wp.float32)
+    inverse0 = wp.cast(p0[2] & INVERSE_BITS, wp.float32)
+    inverse1 = wp.cast(p1[2] & INVERSE_BITS, wp.float32)
+    inverse2 = wp.cast(p2[2] & INVERSE_BITS, wp.float32)
     low = wp.int64(FACE_BITS - f)
+    border = (p0[2] | p1[2] | p2[2]) < 0
+    cuts = wp.vec3(0.0, 0.0, 0.0)
+    if border:
+        cuts = wp.vec3(cut[b, face[0]] * inverse0, cut[b, face[1]] * inverse1, cut[b, face[2]] * inverse2)
     for y in range(top, bottom + 1):
         e0 = row0
         e1 = row1
@@ -125,7 +144,12 @@ def draw(
                     + (wp.float32(e2) * scale) * inverse2
                 )
                 key = (wp.int64(wp.cast(inverse, wp.int32)) << wp.int64(32)) | low
-                wp.atomic_max(zbuffer, b, y * width + x, key)
+                # The interpolated cut over 1/z: only its sign matters, and 1/z is positive.
+                kept = float(0.0)  # noqa: UP018
+                if border:
+                    kept = wp.float32(e0) * cuts[0] + wp.float32(e1) * cuts[1] + wp.float32(e2) * cuts[2]
+                if kept >= 0.0:
+                    wp.atomic_max(zbuffer, b, y * width + x, key)
             e0 += dx0
             e1 += dx1
             e2 += dx2
@@ -138,16 +162,17 @@ def draw(
 def raster_kernel(
     screen: wp.array2d[wp.vec3i],
     faces: wp.array[wp.vec3i],
+    cut: wp.array2d[wp.float32],
     height: int,
     width: int,
-    culling: int,
+    culled: int,
     span: int,
     zbuffer: wp.array2d[wp.int64],
 ):
     """One thread per (image, ``span`` triangles)."""
     b, group = wp.tid()
     for f in range(group * span, wp.min((group + 1) * span, faces.shape[0])):
-        draw(screen, faces, b, f, height, width, culling, zbuffer)
+        draw(screen, faces, cut, b, f, height, width, culled, zbuffer)
 
 
 @wp.func
@@ -183,9 +208,9 @@ def resolve(
     x2 = wp.int64(p2[0])
     y2 = wp.int64(p2[1])
     weight = wp.vec3(
-        wp.float32(edge(x1, y1, x2, y2, px, py)) * wp.cast(p0[2], wp.float32),
-        wp.float32(edge(x2, y2, x0, y0, px, py)) * wp.cast(p1[2], wp.float32),
-        wp.float32(edge(x0, y0, x1, y1, px, py)) * wp.cast(p2[2], wp.float32),
+        wp.float32(edge(x1, y1, x2, y2, px, py)) * wp.cast(p0[2] & INVERSE_BITS, wp.float32),
+        wp.float32(edge(x2, y2, x0, y0, px, py)) * wp.cast(p1[2] & INVERSE_BITS, wp.float32),
+        wp.float32(edge(x0, y0, x1, y1, px, py)) * wp.cast(p2[2] & INVERSE_BITS, wp.float32),
     )
     face_out[b, i] = f
     bary_out[b, i] = weight / (weight[0] + weight[1] + weight[2])

@@ -17,14 +17,23 @@ from human import raster_kernels as kernels
 CHUNK = 1 << 17
 
 
-def launch(kernel: Any, batch: int, items: int, inputs: list[Any], outputs: list[Any], device: torch.device) -> None:
+def launch(
+    kernel: Any,
+    batch: int,
+    items: int,
+    inputs: list[Any],
+    outputs: list[Any],
+    device: torch.device,
+    *,
+    span: int | None = None,
+) -> None:
     """Run a kernel whose threads are (image, group of ``span`` items); ``span`` is passed between inputs and outputs.
 
     A Warp thread costs an integer division or two on the CPU, so there a thread works through many items. On CUDA it
-    takes one, on torch's current stream.
+    takes one (or ``span``), on torch's current stream.
     """
     cuda = device.type == "cuda"
-    span = 1 if cuda else 1024
+    span = span or (1 if cuda else 1024)
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if cuda else None
     dim = (batch, -(-items // span))
     wp.launch(kernel, dim, [*inputs, span], outputs, device=wp.device_from_torch(device), stream=stream)
@@ -43,8 +52,12 @@ def rasterise(
     near: float,
     cull_backfaces: bool,
     threads: int,
+    cut_BV: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Validated float32/int32 contiguous tensors -> face (B,H,W), bary (B,H,W,3), depth (B,H,W)."""
+    """Validated float32/int32 contiguous tensors -> face (B,H,W), bary (B,H,W,3), depth (B,H,W).
+
+    ``cut_BV`` with V = 0 cuts nothing.
+    """
     device = verts_BV3.device
     batch, count = verts_BV3.shape[:2]
     height, width = size
@@ -53,7 +66,7 @@ def rasterise(
     bary = torch.empty((batch, pixels, 3), dtype=torch.float32, device=device)
     depth = torch.empty((batch, pixels), dtype=torch.float32, device=device)
     triangles = vectors(faces_F3, wp.vec3i)
-    settings = [height, width, int(cull_backfaces)]
+    settings = [height, width, len(faces_F3) if cull_backfaces else 0]
 
     def draw(first: int, last: int) -> None:
         step = max(1, CHUNK // pixels) if device.type == "cpu" else max(1, batch)
@@ -64,9 +77,10 @@ def rasterise(
             n = j - i
             screen = vectors(screen_buffer[:n], wp.vec3i)
             keys = wp.from_torch(z_buffer[:n].zero_())
-            verts = [vectors(verts_BV3[i:j], wp.vec3), vectors(cameras_B23[i:j], kernels.mat23), near]
+            cut = wp.from_torch(cut_BV[i:j])
+            verts = [vectors(verts_BV3[i:j], wp.vec3), vectors(cameras_B23[i:j], kernels.mat23), cut, near]
             launch(kernels.project_kernel, n, count, verts, [screen], device)
-            launch(kernels.raster_kernel, n, len(faces_F3), [screen, triangles, *settings], [keys], device)
+            launch(kernels.raster_kernel, n, len(faces_F3), [screen, triangles, cut, *settings], [keys], device)
             outputs = [wp.from_torch(face[i:j]), vectors(bary[i:j], wp.vec3), wp.from_torch(depth[i:j])]
             launch(kernels.resolve_kernel, n, pixels, [keys, screen, triangles, width], outputs, device)
 

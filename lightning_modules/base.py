@@ -26,25 +26,31 @@ from human.prediction import Prediction
 from human.registry import Registry
 from human.rng import derive_seed
 from human.rotations import matrix_to_rotvec
+from lightning_modules.domain_adaptation import DomainAdaptation
+from lightning_modules.domain_training import DomainTraining
 from lightning_modules.losses import LossWeights, pose_losses
 from metrics.protocol import PoseScores
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
+_NOT_PREDICTING = ("body.", "domain.")
 ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
 
 
 class Regression(NamedTuple):
     """What a network says: rotation matrices (B,24,3,3), ``betas`` (B,10), weak-perspective camera (B,3), and, where
-    the network finds joints in the picture too, those (B,32,2) in pixels: they get a loss of their own."""
+    the network finds joints in the picture too, those (B,32,2) in pixels: they get a loss of their own.
+    ``features`` (B,F) is what the pose was regressed from: with it an estimator can be trained with domain
+    adaptation."""
 
     rotations: Tensor
     betas: Tensor
     weak: Tensor
     seen: Tensor | None = None
     log_heat: Tensor | None = None
+    features: Tensor | None = None
 
 
-class PoseEstimator(L.LightningModule):
+class PoseEstimator(DomainTraining):
     """Base of the estimators.
 
     Args:
@@ -56,6 +62,7 @@ class PoseEstimator(L.LightningModule):
             ``lr`` at the trainer's last step.
         checkpoint: weights to start from: ``.safetensors``, a Lightning ``.ckpt`` or ``packaged:NAME``; names that
             differ from the model's are an error.
+        domain: domain adaptation between the synthetic and the real samples; default: none.
     """
 
     def __init__(
@@ -69,8 +76,9 @@ class PoseEstimator(L.LightningModule):
         warmup_steps: int = 50,
         final_lr_fraction: float = 0.1,
         checkpoint: str | None = None,
+        domain: DomainAdaptation | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(domain)
         if focal not in FOCAL_CONVENTIONS:
             raise PosesynError(f"focal={focal!r} is not a known convention; known: {', '.join(FOCAL_CONVENTIONS)}")
         self.body = load_body(body)
@@ -113,6 +121,7 @@ class PoseEstimator(L.LightningModule):
             "joints2d": project(relative + transl[:, None], intrinsics),
             "seen": said.seen,
             "log_heat": said.log_heat,
+            "features": said.features,
         }
 
     def predict(self, batch: PoseBatch) -> Prediction:
@@ -142,6 +151,12 @@ class PoseEstimator(L.LightningModule):
         torch.manual_seed(derive_seed(seed, "step", self.trainer.fit_loop.total_batch_idx, self.global_rank))
 
     def training_step(self, batch: PoseBatch, batch_idx: int) -> Tensor:
+        with torch.set_grad_enabled(self.trains().estimator):
+            total, features = self._pose_loss(batch)
+        return self.with_domain_loss(total, features, batch)
+
+    def _pose_loss(self, batch: PoseBatch) -> tuple[Tensor, Tensor | None]:
+        """The loss on the labels, and the features that the poses came from."""
         out = self._solve(batch.image)
         terms = pose_losses(
             batch,
@@ -157,13 +172,15 @@ class PoseEstimator(L.LightningModule):
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, batch_size=len(batch))
         self.log("loss/total", total.detach(), prog_bar=True, batch_size=len(batch))
-        return total
+        return total, out["features"]
 
     # -- validation: one PoseScores per loader, so that no loader's figures leak into another's ----------------------
     def setup(self, stage: str) -> None:
         names: list[str] = getattr(self._data, "validation_names", ["val"])
         self.scores = [PoseScores().to(self.device) for _ in names]
         self._score_names = names
+        if stage == "fit":
+            self.tell_domain(getattr(self._data, "synthetic_sources", None))
 
     def on_validation_epoch_start(self) -> None:
         for score in self.scores:
@@ -186,11 +203,15 @@ class PoseEstimator(L.LightningModule):
 
     # -- optimisation and weights ------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
-        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        mixer, own = self.split_parameters()
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in own if p.requires_grad and p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in own if p.requires_grad and p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.domain is not None:
+            groups.append({"params": mixer, "weight_decay": self.weight_decay, "lr": self.domain.lr})
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = self._total_steps()
+        total = self.total_steps()
 
         def factor(step: int) -> float:
             if step < self.warmup_steps:
@@ -206,7 +227,7 @@ class PoseEstimator(L.LightningModule):
     def _data(self) -> L.LightningDataModule | None:
         return getattr(self.trainer, "datamodule", None)
 
-    def _total_steps(self) -> int:
+    def total_steps(self) -> int:
         """Optimiser steps of the whole run, for the schedule."""
         trainer, data = self.trainer, self._data
         if trainer.max_steps > 0:
@@ -216,8 +237,10 @@ class PoseEstimator(L.LightningModule):
         return max(1, int(trainer.estimated_stepping_batches))
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state dict without the body model, which is loaded from its own file (and has its own licence)."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("body.")}
+        """The state dict of what predicts: without the domain mixer, and without the body model, which is loaded from
+        its own file (and has its own licence).
+        """
+        return {k: v for k, v in self.state_dict().items() if not k.startswith(_NOT_PREDICTING)}
 
     def weights_hash(self) -> str:
         """16 hex digits that name the present weights; stored with every synthetic sample."""
@@ -228,12 +251,14 @@ class PoseEstimator(L.LightningModule):
         return digest.hexdigest()[:16]
 
     def load_initial_weights(self) -> None:
-        """Load ``checkpoint``; an estimator calls this as the last thing in its constructor, once its network exists.
+        """Load ``checkpoint``, and fit the domain mixer to the network; an estimator calls this as the last thing in
+        its constructor, once its network exists.
 
         Not in a hook: averaged weights are copied and the first mining runs before the module's own hooks.
         """
         if self.checkpoint is not None:
             self.load_weights(self.checkpoint)
+        self.build_domain()
 
     def load_weights(self, path: str | Path) -> None:
         """Load ``.safetensors`` or a Lightning ``.ckpt`` (``weights_only``). :class:`PosesynError` lists what differs.
@@ -266,7 +291,7 @@ class PoseEstimator(L.LightningModule):
                 "nor a Lightning .ckpt of tensors"
             ) from error
         own = self.trained_state()
-        state = {k: v for k, v in state.items() if not k.startswith("body.")}
+        state = {k: v for k, v in state.items() if not k.startswith(_NOT_PREDICTING)}
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         shapes = [
             f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"

@@ -132,4 +132,4 @@ class HMR(PoseEstimator):
         rotations, betas, weak = self.head(pooled.features)
         # -1 and 1 are the picture's edges, half a pixel outside the outer pixel centres.
         seen = None if pooled.joints is None else (pooled.joints + 1) * (self.image_size / 2) - 0.5
-        return Regression(rotations, betas, weak, seen, pooled.log_heat)
+        return Regression(rotations, betas, weak, seen, pooled.log_heat, pooled.features)

@@ -70,7 +70,7 @@ class Mesh:
     knuckles: Array  # (N, 2, 2, 3): people, left/right, index/pinky first knuckle
 
 
-def load_anny(people: int, seed: int) -> tuple[People, Mesh]:
+def load_anny(people: int, seed: int, topology: str = "anny-notongue") -> tuple[People, Mesh]:
     """A-pose people from anny's phenotype distribution, ages 14 to 80, with SMPL's joints and axes."""
     import anny
     from anny.keypoints import KeypointsRegressor
@@ -79,7 +79,7 @@ def load_anny(people: int, seed: int) -> tuple[People, Mesh]:
     torch.manual_seed(seed)
     model = anny.Anny(
         rig="game_engine",
-        topology="anny-notongue",
+        topology=topology,
         phenotypes="all",
         phenotype_blendshapes="original",
         skinning_method="lbs",

@@ -9,6 +9,7 @@ import numpy as np
 
 from human.errors import PosesynError
 from human.skeleton import get_skeleton
+from synth.completion import complete
 
 # Thicknesses and radii are in torso lengths (mid-shoulder to mid-hip, about 0.5 m), with room for clothes and hair.
 _SEGMENTS = {"shoulder elbow": 0.40, "elbow wrist": 0.34, "hip knee": 0.55, "knee ankle": 0.44}
@@ -19,7 +20,6 @@ _FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 # How many of a segment make a torso: foreshortening only shortens, so the longest estimate is the best one.
 _TORSO_PER = {"shoulder elbow": 1.7, "elbow wrist": 1.9, "hip knee": 1.2, "knee ankle": 1.2}
 _TORSO_PER_SHOULDERS = 1.3
-_INPAINT_SIDE = 160  # px; inpainting is slow, and what it fills in is smooth anyway
 
 
 def person_mask(
@@ -95,8 +95,7 @@ def _torso_length(at: dict[str, np.ndarray]) -> float:
 def inpaint_person(
     image: np.ndarray, mask: np.ndarray | None = None, box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
-    """Fill the place of a person from its surroundings (Telea, "An image inpainting technique based on the fast
-    marching method", J. Graphics Tools 2004), at low resolution.
+    """Fill the place of a person with pieces of its surroundings (:mod:`synth.completion`).
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -120,13 +119,8 @@ def inpaint_person(
     if not mask.any():
         return image.copy()
 
-    scale = min(1.0, _INPAINT_SIDE / max(height, width))
-    small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    hole = (cv2.resize(mask.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
-    wider = cv2.dilate(hole, np.ones((3, 3), dtype=np.uint8))
-    filled = cv2.inpaint(cv2.resize(image, small, interpolation=cv2.INTER_AREA), wider, 4, cv2.INPAINT_TELEA)
-    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    hole = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    filled = complete(image, hole > 0)
     # Feathered, so that no outline of the person stays visible; 1 everywhere on the mask itself.
-    soft = cv2.resize(cv2.GaussianBlur(wider.astype(np.float32), (3, 3), 0), (width, height))
-    share = np.where(mask, 1.0, soft)[..., None].astype(np.float32)
-    return np.rint(image + share * (filled - image)).clip(0, 255).astype(np.uint8)
+    soft = np.where(mask, 1.0, cv2.GaussianBlur(hole.astype(np.float32), (3, 3), 0))[..., None]
+    return np.rint(image + soft * (filled - image)).clip(0, 255).astype(np.uint8)

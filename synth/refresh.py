@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -21,8 +21,8 @@ from human.rotations import rotvec_to_matrix
 from synth.eem import EEM, Mined, MiningData
 from synth.engines.base import Engine
 from synth.filters import Err3DFilter
-from synth.inpaint import inpaint_person, person_mask
 from synth.pool import GenerationInfo, Pool
+from synth.references import References
 from synth.sample import LABEL_SHAPES, Sample
 from synth.scene import SceneConfig, SceneSpec, frame_person, in_fixed_batches
 from synth.variation import VariationConfig, vary
@@ -66,6 +66,9 @@ class Refresher:
         scene: framing and field of view of the new pictures.
         reference_p: share of samples set in a reference's picture with its person removed; the rest gets free
             backgrounds.
+        wear_p: share of those who also wear the reference's appearance (:mod:`synth.reprojection`), where the engine's
+            body is the estimator's.
+        appearances: how many references, the best ones, may lend theirs; each takes about a third of a second.
         render_batch: scenes per engine call.
         gallery: samples kept in memory for pictures.
     """
@@ -77,16 +80,19 @@ class Refresher:
     filter: Err3DFilter = field(default_factory=Err3DFilter)
     scene: SceneConfig = field(default_factory=SceneConfig)
     reference_p: float = 0.6
+    wear_p: float = 0.5
+    appearances: int = 16
     render_batch: int = 32
     gallery: int = 24
     body: BodyModel = field(init=False)
     bank: MotionBank = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.render_batch < 1 or not 0 <= self.reference_p <= 1:
+        shares = (self.reference_p, self.wear_p)
+        if self.samples < 1 or self.render_batch < 1 or self.appearances < 0 or not all(0 <= p <= 1 for p in shares):
             raise PosesynError(
-                "a refresh needs samples >= 1, render_batch >= 1 and reference_p in 0 .. 1, "
-                f"got {self.samples}, {self.render_batch} and {self.reference_p}"
+                "a refresh needs samples >= 1, render_batch >= 1, appearances >= 0, and reference_p and wear_p in "
+                f"0 .. 1, got {self.samples}, {self.render_batch}, {self.appearances} and {shares}"
             )
         self.body, self.bank = load_body("free"), load_motion_bank()
 
@@ -139,7 +145,9 @@ class Refresher:
                 self.bank,
                 self.variation,
             )
-        backgrounds = _References(data, mined.references)
+        with clock("references"):
+            wanted = self.appearances if self.reference_p * self.wear_p > 0 else 0
+            references = References(data, mined.references, estimator, self.body, wanted)
         kept: list[PoseBatch] = []
         kept_error: list[np.ndarray] = []
         kept_passed: list[np.ndarray] = []
@@ -150,7 +158,7 @@ class Refresher:
                 slots = np.arange(start, min(start + self.render_batch, self.samples))
                 with clock("render"):
                     spec, reference = self._scenes(
-                        slots, seeds, variations.betas, variations.body_pose, variations.global_orient, backgrounds
+                        slots, seeds, variations.betas, variations.body_pose, variations.global_orient, references
                     )
                     batch, order = self._render(spec)
                 with clock("filter"):
@@ -203,11 +211,9 @@ class Refresher:
         betas: torch.Tensor,
         pose: torch.Tensor,
         orient: torch.Tensor,
-        backgrounds: _References,
+        references: References,
     ) -> tuple[list[tuple[np.ndarray, SceneSpec]], list[str]]:
-        """Scenes of some slots, as (rows, spec) groups with and without a given background; and each row's
-        reference.
-        """
+        """Scenes of some slots, as (rows, spec) groups that bring the same things along; and each row's reference."""
         rngs = [generator("placing", seeds[s]) for s in slots]
         fov = torch.tensor([_field_of_view(r, self.scene) for r in rngs])
         fill = torch.tensor([r.uniform(*self.scene.fill) for r in rngs])
@@ -217,55 +223,39 @@ class Refresher:
             posed = (betas[slots], rotvec_to_matrix(pose[slots]), rotvec_to_matrix(orient[slots]))
             (joints,) = in_fixed_batches(lambda *part: (self.body.joints(*part),), *posed)
         transl, intrinsics = frame_person(joints, self.engine.size, fov, fill, shift)
-        chosen = [backgrounds.choose(r) if r.random() < self.reference_p else None for r in rngs]
-        names = [backgrounds.name(c) for c in chosen]
+        # (reference or None, whether the person wears its appearance)
+        chosen = [self._reference(r, references) for r in rngs]
         everything = SceneSpec(
             betas[slots], pose[slots], orient[slots], transl, intrinsics, torch.tensor([seeds[s] for s in slots])
         )
         groups = []
-        for given in (True, False):
-            rows = np.array([k for k, c in enumerate(chosen) if (c is not None) == given], dtype=np.int64)
-            if len(rows) == 0:
+        for scene, worn in ((True, True), (True, False), (False, False)):
+            numbers = [(k, c) for k, (c, w) in enumerate(chosen) if (c is not None) == scene and w == worn]
+            if not numbers:
                 continue
+            rows = np.array([k for k, _ in numbers], dtype=np.int64)
             spec = everything[torch.from_numpy(rows)]
-            if given:
-                pictures = np.stack([backgrounds.picture(chosen[k], self.engine.size) for k in rows])
-                spec = SceneSpec(
-                    **{f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "background"},
-                    background=torch.from_numpy(pictures),
-                )
+            if scene:
+                pictures = np.stack([references.scene(c, self.engine.size) for _, c in numbers if c is not None])
+                spec = replace(spec, background=torch.from_numpy(pictures))
+            if worn:
+                looks = [look for _, c in numbers if c is not None and (look := references.appearance(c)) is not None]
+                atlas, light = (torch.from_numpy(np.stack([getattr(x, n) for x in looks])) for n in ("atlas", "light"))
+                spec = replace(spec, atlas=atlas, light=light)
             groups.append((rows, spec))
-        return groups, names
+        return groups, [references.name(c) for c, _ in chosen]
+
+    def _reference(self, rng: np.random.Generator, references: References) -> tuple[int | None, bool]:
+        scene, wear = rng.random() < self.reference_p, rng.random() < self.wear_p
+        if not scene:
+            return None, False
+        look = references.choose_look(rng) if wear else None
+        return (references.choose(rng), False) if look is None else (look, True)
 
     def _render(self, groups: list[tuple[np.ndarray, SceneSpec]]) -> tuple[PoseBatch, np.ndarray]:
         return PoseBatch.cat([self.engine.render(spec) for _, spec in groups]), np.concatenate(
             [rows for rows, _ in groups]
         )
-
-
-class _References:
-    """The references' pictures with their person removed; each is made once per refresh, when first used."""
-
-    def __init__(self, data: MiningData, indices: np.ndarray) -> None:
-        self.data, self.indices = data, indices
-        self._made: dict[int, np.ndarray] = {}
-
-    def choose(self, rng: np.random.Generator) -> int | None:
-        return int(self.indices[rng.integers(len(self.indices))]) if len(self.indices) else None
-
-    def name(self, index: int | None) -> str:
-        return "" if index is None else self.data.ids[index]
-
-    def picture(self, index: int | None, size: int) -> np.ndarray:
-        """(size, size, 3) uint8."""
-        assert index is not None
-        if index not in self._made:
-            crop = self.data.crops(np.array([index]))
-            image = crop.image[0].permute(1, 2, 0).contiguous().numpy()
-            mask = person_mask(crop.joints2d[0].numpy(), crop.joints2d_conf[0].numpy(), image.shape[:2])
-            self._made[index] = inpaint_person(image, mask)
-        image = self._made[index]
-        return image if image.shape[0] == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
 class _Clock:

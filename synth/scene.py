@@ -40,6 +40,10 @@ class SceneSpec(Record):
     * ``intrinsics`` (B,3,3) pixels of the picture to make
     * ``seed`` (B,) int64: drives what the engine chooses itself (appearance, light, sensor)
     * ``background`` (B,H,W,3) uint8 RGB, or None to let the engine draw one by the seed
+    * ``up`` (B,3) unit vector away from the ground of the place that the picture shows, camera frame; None is a level
+      camera's (0, -1, 0)
+    * ``atlas`` (B,T,T,4) uint8 and ``light`` (B,9,3), or None: the appearance of a real person in the body's texture
+      coordinates, and the harmonics of the light it is seen in (:class:`synth.reprojection.ReferenceBank`)
     """
 
     betas: Tensor
@@ -49,6 +53,9 @@ class SceneSpec(Record):
     intrinsics: Tensor
     seed: Tensor
     background: Tensor | None = None
+    up: Tensor | None = None
+    atlas: Tensor | None = None
+    light: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,10 @@ def sample_scene(
     widest = 2 * torch.rad2deg(torch.atan(0.5 * extent / (column["fill"] * config.nearest)))
     fov = torch.minimum(column["fov"], widest)
     transl, intrinsics = frame_person(joints, size, fov, column["fill"], column["shift"])
-    return SceneSpec(betas, body_pose, orient, transl, intrinsics, column["seed"])
+    # Backgrounds are upright photographs: a roll leans the person, not the place.
+    elevation = torch.deg2rad(column["elevation"])
+    up = torch.stack([torch.zeros_like(elevation), -elevation.cos(), -elevation.sin()], -1).float()
+    return SceneSpec(betas, body_pose, orient, transl, intrinsics, column["seed"], up=up)
 
 
 def in_fixed_batches(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, size: int = 4) -> tuple[Tensor, ...]:

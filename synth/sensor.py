@@ -1,28 +1,42 @@
-"""What lies between a rendered person and a photograph: occluders, blur, tone, noise, compression."""
+"""What lies between a rendered scene and a photograph: blur, shake, lost resolution, tone, noise, compression.
+
+Decisions are drawn per seed (:func:`draw_sensor`); :func:`apply_sensor` carries them out on whatever device the
+pictures lie. A row's bytes depend on that row alone. Kernels: :mod:`synth.sensor_kernels`, :mod:`synth.jpeg_kernels`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
+import torch
+from scipy.special import ndtri
+from torch import Tensor
 
-_NOISE_SIDE = 256
-# One field of unit noise for all pictures, read at a random place: drawing fresh noise would cost more than rendering.
-_NOISE = np.random.Generator(np.random.Philox(key=7)).standard_normal((_NOISE_SIDE, _NOISE_SIDE, 3)).astype(np.float32)
+from human.errors import PosesynError
+from human.record import Record
+
+_PIXELS_AT_ONCE = 1 << 17  # on the CPU: larger buffers would leave the processor's caches
+# ISO/IEC 10918-1 (JPEG), annex K, tables K.1 and K.2.
+_LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
+_CHROMA = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
 
 
 @dataclass(frozen=True)
 class SensorConfig:
     """Probabilities, and ``(low, high)`` uniform ranges; lengths are shares of the picture's side.
 
-    ``blur`` is a Gaussian's sigma in pixels of a 128 px picture, ``motion`` the length of a camera shake,
-    ``downscale`` the resolution lost, ``noise`` a standard deviation of 8-bit values, ``jpeg`` a quality.
+    ``background_blur`` and ``blur`` are a Gaussian's sigma in pixels of a 128 px picture, ``motion`` the length of a
+    camera shake, ``downscale`` the resolution lost, ``noise`` a standard deviation of 8-bit values at middle grey, of
+    whose variance ``shot_noise`` grows with the light, ``jpeg`` a quality, ``chroma`` the share of JPEGs with halved
+    colour resolution (4:2:0).
     """
 
-    occluder_probability: float = 0.25
-    occluder_side: tuple[float, float] = (0.06, 0.35)
     background_blur_probability: float = 0.15
     background_blur: tuple[float, float] = (0.5, 3.0)
     blur_probability: float = 0.3
@@ -32,12 +46,74 @@ class SensorConfig:
     downscale_probability: float = 0.25
     downscale: tuple[float, float] = (1.2, 2.5)
     noise: tuple[float, float] = (0.5, 7.0)
+    shot_noise: tuple[float, float] = (0.0, 0.8)
     jpeg_probability: float = 0.6
     jpeg: tuple[float, float] = (40.0, 95.0)
+    chroma_probability: float = 0.8
     gamma_sigma: float = 0.18
     contrast_sigma: float = 0.12
     tint_sigma: float = 0.05
     grey_probability: float = 0.04
+
+
+@dataclass(frozen=True)
+class Sensor(Record):
+    """How B pictures are spoilt; lengths in pixels. Steps are taken in this order.
+
+    * ``blur`` (B,) Gaussian sigma, 0 none; ``motion`` (B,2) stroke of the shake (x, y), 0 none
+    * ``factor`` (B,) resolution lost, 1 none
+    * ``grey`` (B,) colour lost, 0..1; ``gamma``, ``contrast`` (B,); ``tint`` (B,3) factors
+    * ``noise`` (B,) standard deviation in 8-bit values, ``shot`` (B,) the share of its variance that grows with light
+    * ``quality`` (B,) int32 of the JPEG, 0 none; ``subsampled`` (B,) int32, 1 is 4:2:0
+    * ``seed`` (B,) int64 of the noise
+    """
+
+    blur: Tensor
+    motion: Tensor
+    factor: Tensor
+    grey: Tensor
+    gamma: Tensor
+    contrast: Tensor
+    tint: Tensor
+    noise: Tensor
+    shot: Tensor
+    quality: Tensor
+    subsampled: Tensor
+    seed: Tensor
+
+    @classmethod
+    def stack(cls, rows: Sequence[dict[str, np.ndarray]]) -> Sensor:
+        """What :func:`draw_sensor` returned for B pictures, as one record."""
+        return cls(**{key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]})
+
+
+def draw_sensor(rng: np.random.Generator, config: SensorConfig, size: int) -> dict[str, np.ndarray]:
+    """One picture's degradation: the fields of :class:`Sensor` without the batch dimension.
+
+    The number of draws is fixed, so a probability changes only its effect. ``size`` is the picture's side in pixels.
+    """
+    chance = rng.random(6)
+    sigma, length, angle = rng.uniform(*config.blur), rng.uniform(*config.motion), rng.uniform(0, np.pi)
+    factor, noise, shot = rng.uniform(*config.downscale), rng.uniform(*config.noise), rng.uniform(*config.shot_noise)
+    quality, normal = rng.uniform(*config.jpeg), rng.standard_normal(5)
+    grey = chance[3] < config.grey_probability
+    shaken = size * length * (chance[1] < config.motion_probability)
+    row = {
+        "blur": sigma * size / 128 * (chance[0] < config.blur_probability),
+        "motion": [shaken * np.cos(angle), shaken * np.sin(angle)],
+        "factor": factor if chance[2] < config.downscale_probability else 1.0,
+        "grey": float(grey),
+        "gamma": np.exp(config.gamma_sigma * normal[0]),
+        "contrast": np.exp(config.contrast_sigma * normal[1]),
+        "tint": np.ones(3) if grey else np.exp(config.tint_sigma * normal[2:]),
+        "noise": noise,
+        "shot": shot,
+    }
+    out: dict[str, np.ndarray] = {key: np.asarray(value, np.float32) for key, value in row.items()}
+    out["quality"] = np.asarray(int(np.clip(quality, 1, 100)) * (chance[4] < config.jpeg_probability), np.int32)
+    out["subsampled"] = np.asarray(chance[5] < config.chroma_probability, np.int32)
+    out["seed"] = np.asarray(rng.integers(0, 1 << 63), np.int64)
+    return out
 
 
 def soften_background(image: np.ndarray, rng: np.random.Generator, config: SensorConfig) -> np.ndarray:
@@ -46,96 +122,122 @@ def soften_background(image: np.ndarray, rng: np.random.Generator, config: Senso
     return cv2.GaussianBlur(image, (0, 0), sigma) if chance < config.background_blur_probability else image
 
 
-def occlude(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, config: SensorConfig) -> np.ndarray:
-    """Put a shape in front of the person (H,W,3 float32, in place), sometimes.
+def apply_sensor(image_BHW3: Tensor, sensor: Sensor) -> Tensor:
+    """Spoil pictures and round them to 8 bits.
 
     Args:
-        mask: (H,W) person coverage; the shape is centred on one of its pixels.
+        image_BHW3: float display values, 0..255 (values outside are clipped); not changed.
+        sensor: one row per picture, on the same device.
+
+    Returns:
+        (B,3,H,W) uint8. The same bytes for any batch composition; on CUDA within rounding of the CPU's before JPEG,
+        whose arithmetic is integer and the same everywhere.
+
+    Raises:
+        PosesynError: shapes or devices that do not fit.
     """
-    draws, colour = rng.random(8), rng.uniform(15, 240) + 25 * rng.standard_normal(3)
-    covered = np.flatnonzero(mask > 0.5)
-    if draws[0] >= config.occluder_probability or not len(covered):
-        return image
-    size = len(image)
-    y, x = divmod(int(covered[int(draws[1] * len(covered))]), mask.shape[1])
-    low, high = config.occluder_side
-    width, height = (size * (low + (high - low) * draws[i] ** 2) for i in (2, 3))
-    if draws[4] < 0.3:  # a bar: rails, poles, the edge of a table
-        width, height = (
-            (2.0 * size, 0.02 * size + 0.15 * height) if draws[5] < 0.5 else (0.02 * size + 0.15 * width, 2.0 * size)
+    if image_BHW3.ndim != 4 or image_BHW3.shape[3] != 3 or 0 in image_BHW3.shape[1:]:
+        raise PosesynError(f"apply_sensor: the pictures are {tuple(image_BHW3.shape)}; give (B, H, W, 3), not empty")
+    if len(sensor) != len(image_BHW3) or sensor.blur.device != image_BHW3.device:
+        raise PosesynError(
+            f"apply_sensor: {len(image_BHW3)} pictures on {image_BHW3.device} and {len(sensor)} sensor rows on "
+            f"{sensor.blur.device}; give one row per picture on the same device"
         )
-    stencil = np.zeros(mask.shape, np.uint8)
-    box = (
-        (float(x), float(y)),
-        (float(width), float(height)),
-        float(180 * draws[6] if draws[4] > 0.3 else 20 * draws[6] - 10),
-    )
-    if draws[4] < 0.7:
-        cv2.fillConvexPoly(stencil, np.round(cv2.boxPoints(box)).astype(np.int32), 255, cv2.LINE_AA)
-    else:
-        cv2.ellipse(stencil, box, 255, -1, cv2.LINE_AA)
-    alpha = stencil[..., None].astype(np.float32) / 255
-    if draws[7] < 0.5:  # something of the same place: the picture itself, moved
-        cover = np.roll(image, (int(size * (0.2 + 0.6 * draws[1])), int(size * (0.2 + 0.6 * draws[5]))), (0, 1))
-    else:
-        cover = np.empty_like(image)
-        cover[:] = colour
-        cover += np.linspace(-30, 30, size, dtype=np.float32)[:, None, None]
-        np.clip(cover, 0, 255, out=cover)
-    image += alpha * (cover - image)
-    return image
+    image = image_BHW3.detach().float().contiguous()
+    count, height, width = image.shape[:3]
+    out = torch.empty((count, 3, height, width), dtype=torch.uint8, device=image.device)
+    step = count if image.device.type == "cuda" else max(1, _PIXELS_AT_ONCE // (height * width))
+    for i in range(0, count, step):
+        rows = slice(i, i + step)
+        _expose(image[rows], sensor[rows], out[rows])
+        through_jpeg(out[rows], sensor.quality[rows], sensor.subsampled[rows])
+    return out
 
 
-def degrade(image: np.ndarray, rng: np.random.Generator, config: SensorConfig) -> np.ndarray:
-    """(H,W,3) float32 in [0, 255] -> uint8 as a camera and a web site would leave it. Geometry is kept."""
-    size = image.shape[0]
-    chance = rng.random(5)
-    sigma, length, angle = (
-        rng.uniform(*config.blur) * size / 128,
-        rng.uniform(*config.motion) * size,
-        rng.uniform(0, np.pi),
-    )
-    factor, noise, quality = rng.uniform(*config.downscale), rng.uniform(*config.noise), rng.uniform(*config.jpeg)
-    gamma = np.exp(config.gamma_sigma * rng.standard_normal())
-    contrast = np.exp(config.contrast_sigma * rng.standard_normal())
-    tint = np.exp(config.tint_sigma * rng.standard_normal(3))
-    place = rng.integers(0, _NOISE_SIDE, 2)
-    if chance[0] < config.blur_probability:
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
-    if chance[1] < config.motion_probability:
-        image = cv2.filter2D(image, -1, _motion_kernel(length, angle), borderType=cv2.BORDER_REFLECT)
-    if chance[2] < config.downscale_probability:
-        small = cv2.resize(image, (max(8, round(size / factor)),) * 2, interpolation=cv2.INTER_AREA)
-        image = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
-    if chance[3] < config.grey_probability:
-        image = np.repeat((image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
-        tint = np.ones(3)
-    levels = np.arange(256, dtype=np.float64)[:, None]
-    curve = (255 * (levels / 255) ** gamma - 128) * contrast + 128
-    table = np.clip(curve * tint, 0, 255)[None].astype(np.float32)
-    image = cv2.LUT(np.clip(image + 0.5, 0, 255).astype(np.uint8), table)
-    image = image + noise * _noise_field(size)[place[0] : place[0] + size, place[1] : place[1] + size]
-    out = np.clip(image + 0.5, 0, 255).astype(np.uint8)
-    return _through_jpeg(out, int(quality)) if chance[4] < config.jpeg_probability else out
+def _used(flag_B: Tensor) -> bool:
+    """Whether to launch a step at all. Asking a GPU would make it wait; its kernels skip unused rows by themselves."""
+    return flag_B.device.type == "cuda" or bool(flag_B.any())
 
 
-def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    _, code = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(code, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
+def _expose(image: Tensor, sensor: Sensor, out: Tensor) -> None:
+    """Everything but JPEG, into ``out`` (B,3,H,W) uint8."""
+    from human import raster_warp as rw
+    from synth import sensor_kernels as kernels
+
+    wp, device = rw.wp, image.device
+    count, height, width = image.shape[:3]
+    pixels = height * width
+
+    def floats(*shape: int) -> Tensor:
+        return torch.empty((count, *shape), device=device)
+
+    def vec(tensor: Tensor) -> object:
+        return rw.vectors(tensor, wp.vec3)
+
+    blur, factor = wp.from_torch(sensor.blur), wp.from_torch(sensor.factor)
+    motion = rw.vectors(sensor.motion.contiguous(), wp.vec2)
+    taps, tone = floats(64), floats(257, 2)
+    columns = [wp.from_torch(c) for c in (sensor.gamma, sensor.contrast, sensor.noise, sensor.shot)]
+    tables = [wp.from_torch(taps), rw.vectors(tone, wp.vec2)]
+    rw.launch(kernels.prepare_kernel, count, 257, [blur, *columns], tables, device)
+
+    source = image.view(count, pixels, 3)
+    blurred = moved = resized = source  # whichever stays unused is never read
+    if _used(sensor.blur):
+        across, blurred = floats(pixels, 3), floats(pixels, 3)
+        inputs = [blur, tables[0], width]
+        rw.launch(kernels.blur_across_kernel, count, pixels, [vec(source), *inputs], [vec(across)], device)
+        rw.launch(kernels.blur_down_kernel, count, pixels, [vec(across), *inputs], [vec(blurred)], device)
+    if _used(sensor.motion):
+        moved = floats(pixels, 3)
+        inputs = [vec(source), vec(blurred), blur, motion, width]
+        rw.launch(kernels.motion_kernel, count, pixels, inputs, [vec(moved)], device)
+    if _used(sensor.factor > 1):
+        small, resized = floats(pixels, 3), floats(pixels, 3)
+        inputs = [vec(source), vec(blurred), vec(moved), blur, motion, factor, width]
+        rw.launch(kernels.shrink_kernel, count, pixels, inputs, [vec(small)], device)
+        rw.launch(kernels.enlarge_kernel, count, pixels, [vec(small), factor, width], [vec(resized)], device)
+    inputs = [vec(x) for x in (source, blurred, moved, resized)] + [blur, motion, factor, wp.from_torch(sensor.grey)]
+    inputs += [rw.vectors(sensor.tint.contiguous(), wp.vec3), wp.from_torch(sensor.seed), tables[1]]
+    inputs.append(wp.from_torch(_normal_table(device)))
+    rw.launch(kernels.develop_kernel, count, pixels, inputs, [wp.from_torch(out.view(count, 3, pixels))], device)
+
+
+def through_jpeg(image_B3HW: Tensor, quality_B: Tensor, subsampled_B: Tensor) -> None:
+    """Put pictures through JPEG in place: the bytes that libjpeg would give after coding and decoding.
+
+    Args:
+        image_B3HW: uint8 RGB, contiguous.
+        quality_B: int32, 1..100; 0 leaves the picture as it is.
+        subsampled_B: int32; 1 halves the resolution of colour both ways (4:2:0), 0 keeps it (4:4:4).
+    """
+    from human import raster_warp as rw
+    from synth import jpeg_kernels as kernels
+
+    if not _used(quality_B):
+        return
+    wp, device = rw.wp, image_B3HW.device
+    count, _, height, width = image_B3HW.shape
+    tall, wide = -(-height // 16) * 16, -(-width // 16) * 16
+    planes = torch.empty((count, 3, tall, wide), dtype=torch.uint8, device=device)
+    steps = torch.empty((count, 2, 8, 8), dtype=torch.int32, device=device)
+    quality, halved = wp.from_torch(quality_B), wp.from_torch(subsampled_B)
+    image, split, table = wp.from_torch(image_B3HW), wp.from_torch(planes), rw.vectors(steps, kernels.vec8)
+    rw.launch(kernels.steps_kernel, count, 16, [wp.from_torch(_base_tables(device)), quality], [table], device)
+    rw.launch(kernels.split_kernel, count, tall * wide // 4, [image, quality, halved], [split], device)
+    rw.launch(kernels.blocks_kernel, count, 3 * tall * wide // 64, [quality, halved, table], [split], device)
+    items = ((height + 1) // 2) * ((width + 1) // 2)
+    rw.launch(kernels.join_kernel, count, items, [split, quality, halved], [image], device)
 
 
 @cache
-def _noise_field(size: int) -> np.ndarray:
-    """The noise repeated so far that a picture fits at any place."""
-    repeats = 1 + -(-size // _NOISE_SIDE)
-    return np.tile(_NOISE, (repeats, repeats, 1))
+def _normal_table(device: torch.device) -> Tensor:
+    """Quantiles of the normal distribution, scaled to variance 1 exactly."""
+    table = ndtri((np.arange(4096) + 0.5) / 4096)
+    return torch.from_numpy((table / table.std()).astype(np.float32)).to(device)
 
 
-def _motion_kernel(length: float, angle: float) -> np.ndarray:
-    side = 2 * int(np.ceil(length / 2)) + 1
-    kernel = np.zeros((side, side), np.float32)
-    centre, reach = side // 2, length / 2
-    dx, dy = reach * np.cos(angle), reach * np.sin(angle)
-    (x0, y0), (x1, y1) = ((round(16 * (centre + s * dx)), round(16 * (centre + s * dy))) for s in (-1, 1))
-    cv2.line(kernel, (x0, y0), (x1, y1), 1.0, 1, cv2.LINE_AA, 4)
-    return kernel / kernel.sum()
+@cache
+def _base_tables(device: torch.device) -> Tensor:
+    tables = np.array([_LUMA.split(), _CHROMA.split()]).astype(np.int32).reshape(2, 8, 8)
+    return torch.from_numpy(tables).to(device)

@@ -58,11 +58,26 @@ class BodySurface:
         self.eye_distance = float(np.linalg.norm(np.subtract(self.joints["left_eye"], self.joints["right_eye"])))
         arm = np.array([any(w in name for w in _ARM_JOINTS) for name in POSE32.joints[:24]])
         arm_weight = body.weights.numpy()[:, arm].sum(1)
-        x, y, z = vertices.T.copy()
-        self.vertices = Points(x, y, z, self._reach(vertices, arm_weight), self._level(y), self._hair(vertices))
+        self._arm = arm
+        self._low, self._high = vertices.min(0), np.abs(vertices).max(0)
+        self._high[1] = vertices[:, 1].max()
+        self.vertices = self._points(vertices, arm_weight)
         self._faces = self.faces.numpy()
         columns = np.stack([getattr(self.vertices, f) for f in FIELDS], 1)
         self._corners = np.ascontiguousarray(columns[self._faces])  # (F,3,C): one cache line per face
+
+    def around(self, vertices_N3: np.ndarray, weights_N24: np.ndarray) -> Points:
+        """The fields of other rest-pose points about the body, such as those of clothes.
+
+        Args:
+            vertices_N3: metres.
+            weights_N24: skinning weights: how much of each point belongs to the arms.
+        """
+        return self._points(vertices_N3.astype(np.float32), weights_N24[:, self._arm].sum(1))
+
+    def _points(self, vertices: np.ndarray, arm_weight: np.ndarray) -> Points:
+        x, y, z = vertices.T.copy()
+        return Points(x, y, z, self._reach(vertices, arm_weight), self._level(y), self._hair(vertices))
 
     def at(self, face_N: np.ndarray, bary_N3: np.ndarray) -> Points:
         """The fields at points given by face and barycentrics."""
@@ -76,7 +91,7 @@ class BodySurface:
     def _reach(self, vertices: np.ndarray, arm_weight: np.ndarray) -> np.ndarray:
         shoulder, elbow, wrist = (abs(self.joints[f"left_{n}"][0]) for n in ("shoulder", "elbow", "wrist"))
         x = np.abs(vertices[:, 0])
-        tip = x.max()
+        tip = self._high[0]
         inward = (x - shoulder) / (elbow - shoulder)
         outward = np.interp(x, [shoulder, elbow, wrist, tip], [0.0, 1.0, 2.0, 3.0])
         reach = np.where(x < shoulder, inward, outward)
@@ -85,12 +100,12 @@ class BodySurface:
         return (reach - (2 + reach) * np.where(arm_weight > 0.5, 0, below)).astype(np.float32)
 
     def _level(self, y: np.ndarray) -> np.ndarray:
-        heights = [float(y.min())] + [self.joints[n][1] for n in ("left_ankle", "left_knee", "left_hip", "neck")]
-        return np.interp(y, [*heights, float(y.max())], [-3, -2, -1, 0, 1, 2]).astype(np.float32)
+        heights = [float(self._low[1])] + [self.joints[n][1] for n in ("left_ankle", "left_knee", "left_hip", "neck")]
+        return np.interp(y, [*heights, float(self._high[1])], [-3, -2, -1, 0, 1, 2]).astype(np.float32)
 
     def _hair(self, vertices: np.ndarray) -> np.ndarray:
         eye, ear = self.joints["left_eye"], self.joints["left_ear"]
-        crown, unit = vertices[:, 1].max(), self.eye_distance
+        crown, unit = self._high[1], self.eye_distance
         # Height of the hairline over depth: nape, behind the ear, temple, forehead.
         line = np.interp(
             vertices[:, 2],

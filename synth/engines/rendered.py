@@ -1,43 +1,62 @@
 """The engine that needs no weights: a dressed, lit body model drawn over a photograph.
 
 Render-and-composite after Chen et al., "Synthesizing Training Images for Boosting Human 3D Pose Estimation"
-(3DV 2016), §3.3, fast enough to make every picture of every training step anew.
+(3DV 2016), §3.2-3.3, fast enough to make every picture of every training step anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from functools import cache
+import copy
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from human.batch import NUM_JOINTS, PELVIS, PoseBatch
 from human.body import load_body
 from human.camera import MIN_DEPTH, project
 from human.errors import PosesynError
-from human.raster import rasterise, vertex_normals
+from human.motion import load_motion_bank
 from human.rng import derive_seed, generator
-from synth.appearance import Appearance, AppearanceConfig, draw_appearance, paint, swell
 from synth.backgrounds import BackgroundBank, load_background_bank
-from synth.colours import linear_to_srgb, srgb_to_linear
+from synth.bystanders import BEHIND, IN_FRONT, BystanderConfig, draw_bystander
+from synth.dressed import DressedBody
 from synth.engines.base import ENGINES, Engine
-from synth.light import LightConfig, cast_shadow, draw_light, occlusion_map
-from synth.scene import SceneSpec, in_fixed_batches
-from synth.sensor import SensorConfig, degrade, occlude, soften_background
-from synth.surface import BodySurface
+from synth.lighting import Lighting, LightingConfig, draw_lighting
+from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
+from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
+from synth.paint import Banks, PaintConfig, draw_paint, pyramid, stack
+from synth.scene import SceneSpec
+from synth.sensor import Sensor, SensorConfig, apply_sensor, draw_sensor, soften_background
+from synth.shading import Shaded, shade_shot
+from synth.shot import Person, Shot
+from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 1
-_TEXTURE = 64
-_AT_ONCE = 8
-_LINEAR = srgb_to_linear(np.arange(256)).astype(np.float32)
-# Display curve by linear light / _TONE_TOP: straight at first, then a soft shoulder, as cameras have.
-_TONE_STEPS, _TONE_TOP = 4096, 3.0
-_LIGHT = np.linspace(0, _TONE_TOP, _TONE_STEPS)
-_TONE = linear_to_srgb(np.where(_LIGHT < 0.6, _LIGHT, 0.6 + 0.4 * np.tanh((_LIGHT - 0.6) / 0.4))).astype(np.float32)
+_VERSION = 2
+_PRINTS, _PRINT_SIDE = 48, 64
+_SETTINGS = {
+    "outfit": OutfitConfig,
+    "paint": PaintConfig,
+    "light": LightingConfig,
+    "sensor": SensorConfig,
+    "occluder": OccluderConfig,
+    "bystander": BystanderConfig,
+}
+_AT_ONCE = 8  # on the CPU: buffers of a large batch would leave the processor's caches
+
+
+@dataclass(frozen=True)
+class Meshes:
+    """Dressed people in the camera frame: ``vertices``, ``normals`` (B,V,3), ``cut`` (B,V), ``joints`` (B,32,3)."""
+
+    vertices: Tensor
+    normals: Tensor
+    cut: Tensor
+    joints: Tensor
 
 
 @ENGINES.register("rendered")
@@ -45,12 +64,16 @@ class RenderedEngine(Engine):
     """Draws scenes with the software rasteriser.
 
     Args:
-        body: name of the body model; only its surface and joints are used.
+        body: name of the body model; the wardrobe fits the free one, any other is drawn without loose clothes.
         size: side of the pictures, pixels.
         supersample: 1 to 4; outlines are drawn this many times larger and averaged down.
-        appearance, light, sensor: what varies with the seed, and how much.
+        outfit, paint, light, sensor, occluder, bystander: what varies with the seed, and how much; a dict of their
+            fields will do.
         backgrounds: where backgrounds and printed fabrics come from when a scene brings none: a bank, or its name.
             "free" fetches its photographs on first use; "procedural" needs no file.
+        textures: clothing pictures to dress people in (:mod:`synth.texture_bank`): a bank, or the folder of the
+            pictures; None for none.
+        looks: different people to draw; 0 is a new one for every seed.
     """
 
     name: ClassVar[str] = "rendered"
@@ -60,98 +83,143 @@ class RenderedEngine(Engine):
         body: str = "free",
         size: int = 128,
         supersample: int = 2,
-        appearance: AppearanceConfig | None = None,
-        light: LightConfig | None = None,
-        sensor: SensorConfig | None = None,
+        outfit: OutfitConfig | dict[str, Any] | None = None,
+        paint: PaintConfig | dict[str, Any] | None = None,
+        light: LightingConfig | dict[str, Any] | None = None,
+        sensor: SensorConfig | dict[str, Any] | None = None,
+        occluder: OccluderConfig | dict[str, Any] | None = None,
+        bystander: BystanderConfig | dict[str, Any] | None = None,
         backgrounds: str | BackgroundBank = "free",
+        textures: str | TextureBank | None = None,
+        looks: int = 0,
     ) -> None:
         if not 1 <= supersample <= 4:
             raise PosesynError(f"supersample is {supersample}: give 1, 2, 3 or 4")
-        self.body_name, self.size, self.supersample = body, size, supersample
-        self.appearance = appearance or AppearanceConfig()
-        self.light = light or LightConfig()
-        self.sensor = sensor or SensorConfig()
+        if looks < 0:
+            raise PosesynError(f"looks is {looks}: give how many different people there are, or 0 for no limit")
+        self.body_name, self.size, self.supersample, self.looks = body, size, supersample, looks
+        given = (outfit, paint, light, sensor, occluder, bystander)
+        self.settings: dict[str, Any] = {
+            name: _settings(name, kind, value) for (name, kind), value in zip(_SETTINGS.items(), given, strict=True)
+        }
         self.backgrounds = load_background_bank(backgrounds) if isinstance(backgrounds, str) else backgrounds
         self.body = load_body(body)
-        self.surface = BodySurface(self.body)
+        self.dressed = DressedBody(self.body, None if body == "free" else {})
+        self.textures = build_texture_bank(textures) if isinstance(textures, str) else textures
+        self.banks = self._banks()
+        self._elsewhere: dict[torch.device, tuple[DressedBody, Banks]] = {}
 
     def config(self) -> dict[str, Any]:
         return {
             "version": _VERSION,
             "body": self.body_name,
             "backgrounds": self.backgrounds.digest,
+            "textures": self.textures.digest if self.textures is not None else None,
+            "looks": self.looks,
             "size": self.size,
             "supersample": self.supersample,
-            "appearance": asdict(self.appearance),
-            "light": asdict(self.light),
-            "sensor": asdict(self.sensor),
+            **{name: asdict(value) for name, value in self.settings.items()},
         }
 
-    def stage(self, spec: SceneSpec) -> SceneSpec:
+    # -- stage -------------------------------------------------------------------------------------------------------
+    def stage(self, spec: SceneSpec) -> Shot:
         """Parameters that are not finite raise :class:`PosesynError`."""
         self._check(spec)
-        return spec
-
-    @torch.no_grad()
-    def draw(self, spec: SceneSpec) -> PoseBatch:  # type: ignore[override]
-        count, size = len(spec), self.size
-        # A few at a time: buffers of a large batch would leave the processor's caches.
-        parts = [self._draw(spec[i : i + _AT_ONCE]) for i in range(0, count, _AT_ONCE)]
-        images, joints = (torch.cat(column) for column in zip(*parts, strict=True))
-        joints2d = project(joints, spec.intrinsics)
-        inside = ((joints2d > -0.5) & (joints2d < size - 0.5)).all(-1) & (joints[..., 2] > MIN_DEPTH)
-        yes = torch.ones(count, dtype=torch.bool)
-        key = torch.zeros(count, 4, dtype=torch.int64)
-        key[:, 3] = spec.seed
-        return PoseBatch(
-            image=images,
-            joints2d=joints2d,
-            joints2d_conf=inside.float(),
-            joints3d=joints - joints[:, PELVIS : PELVIS + 1],
-            joints3d_conf=torch.ones(count, NUM_JOINTS),
-            global_orient=spec.global_orient.float(),
-            body_pose=spec.body_pose.float(),
-            betas=spec.betas.float(),
-            transl=spec.transl.float(),
+        seeds = [int(s) for s in spec.seed]
+        ups = np.tile(np.array([0.0, -1.0, 0.0]), (len(seeds), 1)) if spec.up is None else spec.up.double().numpy()
+        backgrounds = [self._background(spec, i, seed) for i, seed in enumerate(seeds)]
+        dressed = [self._look(derive_seed("look", seed % self.looks) if self.looks else seed) for seed in seeds]
+        if spec.atlas is not None:
+            # A real person's appearance is the whole surface: no shells, no procedural face.
+            dressed = [(empty_outfit(1), paint) for _, paint in dressed]
+        light = self.settings["light"]
+        lighting = Lighting.stack(
+            [
+                draw_lighting(generator("light", seed), light, background, up)
+                for seed, background, up in zip(seeds, backgrounds, ups, strict=True)
+            ]
+        )
+        if spec.light is not None:
+            lighting = replace(lighting, sh=spec.light.float(), sun=lighting.sun * torch.tensor([[1.0], [0.0]]))
+        person = Person(
+            spec.betas.float(),
+            spec.body_pose.float(),
+            spec.global_orient.float(),
+            spec.transl.float(),
+            Outfit.cat([o for o, _ in dressed]),
+            stack([p for _, p in dressed]),
+        )
+        other, place = self._bystanders(person, seeds, ups)
+        return Shot(
+            person=person,
+            other=other,
+            place=place,
             intrinsics=spec.intrinsics.float(),
-            has_pose=yes,
-            has_betas=yes.clone(),
-            has_transl=yes.clone(),
-            weight=torch.ones(count),
-            key=key,
+            lighting=lighting,
+            background=torch.from_numpy(np.stack(backgrounds)),
+            occluder=Occluder.stack(
+                [
+                    draw_occluders(generator("occluder", seed), self.settings["occluder"], self.size, background)
+                    for seed, background in zip(seeds, backgrounds, strict=True)
+                ]
+            ),
+            sensor=Sensor.stack(
+                [draw_sensor(generator("sensor", seed), self.settings["sensor"], self.size) for seed in seeds]
+            ),
+            seed=spec.seed,
+            atlas=spec.atlas,
         )
 
-    def _draw(self, spec: SceneSpec) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (B,3,H,W) uint8 and joints (B,32,3) in the camera frame."""
-        count, size, k = len(spec), self.size, self.supersample
-        posed = (spec.betas, spec.body_pose, spec.global_orient, spec.transl)
-        vertices, joints = in_fixed_batches(self._pose, *posed)
-        looks = [draw_appearance(generator("looks", int(s)), self.appearance, self.surface) for s in spec.seed]
-        normals = vertex_normals(vertices, self.surface.faces)
-        thickness = torch.from_numpy(np.stack([swell(self.surface, look) for look in looks]))
-        dressed = torch.addcmul(vertices, thickness[..., None], normals)
-        # One larger pixel covers k x k small ones, whose centres lie about its own.
-        cameras = spec.intrinsics.clone()
-        cameras[:, :2] *= k
-        cameras[:, :2, 2] += (k - 1) / 2
-        fragments = rasterise(dressed, self.surface.faces, cameras, (k * size, k * size), cull_backfaces=True)
-        images = np.empty((count, 3, size, size), np.uint8)
-        for i in range(count):
-            rng = generator("picture", int(spec.seed[i]))
-            given = None if spec.background is None else spec.background[i].numpy()
-            background = self._background(given, int(spec.seed[i]), rng)
-            person = (fragments.face[i].numpy(), fragments.bary[i].numpy(), fragments.depth[i].numpy())
-            images[i] = self._picture(*person, normals[i].numpy(), looks[i], background, rng).transpose(2, 0, 1)
-        return torch.from_numpy(images), joints
+    def _look(self, seed: int) -> tuple[Outfit, dict[str, np.ndarray]]:
+        """One person's clothes and colours."""
+        outfit = draw_outfit(generator("outfit", seed), self.settings["outfit"], self.dressed.surface)
+        paint = draw_paint(
+            generator("paint", seed),
+            self.settings["paint"],
+            outfit.kind[0].numpy(),
+            outfit.params[0, :, 0].numpy(),
+            cloth_G=outfit.fabric[0].numpy(),
+            prints=len(self.banks.prints),
+            textures=len(self.banks.textures) // 2,
+        )
+        return outfit, paint
 
-    def _pose(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.body(*parameters)
-        return output.vertices, output.joints
+    def _bystanders(self, person: Person, seeds: list[int], ups: np.ndarray) -> tuple[Person, Tensor]:
+        """Rows where nobody else is repeat the person's, and are drawn nowhere."""
+        config, bank = self.settings["bystander"], load_motion_bank()
+        parts, places = [], []
+        for i, (seed, up) in enumerate(zip(seeds, ups, strict=True)):
+            at = person.transl[i].double().numpy()
+            drawn = draw_bystander(generator("bystander", seed), config, bank, up, at)
+            places.append(drawn.place if drawn else 0)
+            if drawn is None:
+                continue
+            outfit, paint = self._look(derive_seed("bystander", seed))
+            betas, pose, orient, transl = (
+                torch.from_numpy(x)[None] for x in (drawn.betas, drawn.body_pose, drawn.global_orient, drawn.transl)
+            )
+            parts.append(Person(betas, pose, orient, transl, outfit, stack([paint])))
+        place = torch.tensor(places, dtype=torch.int8)
+        if not parts:
+            return person, place
+        rows = torch.arange(len(seeds))
+        rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(parts))
+        return Person.cat([person, *parts])[rows], place
+
+    def _background(self, spec: SceneSpec, row: int, seed: int) -> np.ndarray:
+        """(H,W,3) uint8."""
+        if spec.background is not None:
+            given = spec.background[row].numpy()
+            if given.shape == (self.size, self.size, 3):
+                return given
+            return cv2.resize(given, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        drawn = self.backgrounds.draw(derive_seed("background", seed), (self.size, self.size))
+        return soften_background(drawn, generator("focus", seed), self.settings["sensor"])
 
     def _check(self, spec: SceneSpec) -> None:
         for field in fields(spec):
             value = getattr(spec, field.name)
-            if field.name in ("seed", "background"):
+            if value is None or not value.is_floating_point():
                 continue
             bad = ~torch.isfinite(value).flatten(1).all(1)
             if bad.any():
@@ -159,82 +227,117 @@ class RenderedEngine(Engine):
                 scene = f"scene {i} of {len(spec)} (seed {int(spec.seed[i])})"
                 raise PosesynError(f"{scene} has a {field.name} that is not finite: leave it out")
 
-    def _background(self, given: np.ndarray | None, seed: int, rng: np.random.Generator) -> np.ndarray:
-        if given is not None:
-            if given.shape == (self.size, self.size, 3):
-                return given
-            return cv2.resize(given, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return soften_background(
-            self.backgrounds.draw(derive_seed("background", seed), (self.size, self.size)), rng, self.sensor
+    def _banks(self) -> Banks:
+        """Pictures for cloth."""
+        side = (_PRINT_SIDE, _PRINT_SIDE)
+        prints = np.stack([self.backgrounds.draw(derive_seed("print", i), side) for i in range(_PRINTS)])
+        textures = None if self.textures is None else torch.from_numpy(self.textures.textures)
+        return Banks.build(torch.from_numpy(prints), textures)
+
+    # -- draw --------------------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def draw(self, shot: Shot) -> PoseBatch:  # type: ignore[override]
+        """On the CPU a few at a time; on a GPU all at once."""
+        count = len(shot)
+        step = _AT_ONCE if shot.seed.device.type == "cpu" else max(count, 1)
+        parts = [self._draw(shot[i : i + step]) for i in range(0, count, step)]
+        images, joints = (torch.cat(column) for column in zip(*parts, strict=True))
+        person, device = shot.person, shot.seed.device
+        joints2d = project(joints, shot.intrinsics)
+        inside = ((joints2d > -0.5) & (joints2d < self.size - 0.5)).all(-1) & (joints[..., 2] > MIN_DEPTH)
+        yes = torch.ones(count, dtype=torch.bool, device=device)
+        key = torch.zeros(count, 4, dtype=torch.int64, device=device)
+        key[:, 3] = shot.seed
+        return PoseBatch(
+            image=images,
+            joints2d=joints2d,
+            joints2d_conf=inside.float(),
+            joints3d=joints - joints[:, PELVIS : PELVIS + 1],
+            joints3d_conf=torch.ones(count, NUM_JOINTS, device=device),
+            global_orient=person.global_orient,
+            body_pose=person.body_pose,
+            betas=person.betas,
+            transl=person.transl,
+            intrinsics=shot.intrinsics,
+            has_pose=yes,
+            has_betas=yes.clone(),
+            has_transl=yes.clone(),
+            weight=torch.ones(count, device=device),
+            key=key,
         )
 
-    def _picture(
-        self,
-        face: np.ndarray,
-        bary: np.ndarray,
-        depth: np.ndarray,
-        normals: np.ndarray,
-        looks: Appearance,
-        background: np.ndarray,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        """(H,W,3) uint8: shade, composite, occlude, degrade."""
-        light = draw_light(rng, self.light, background)
-        chosen, coverage = pick_samples(face, self.supersample)
-        image = cast_shadow(background.astype(np.float32), coverage, rng, self.light)
-        if chosen.shape[1]:
-            face_N, bary_N3 = face.ravel()[chosen.ravel()], bary.reshape(-1, 3)[chosen.ravel()]
-            points = self.surface.at(face_N, bary_N3)
-            normal = self.surface.interpolate(normals, face_N, bary_N3)
-            albedo, cloth = paint(self.surface, looks, points, self._texture(looks))
-            wave = looks.folds(points)
-            radiance = light.shade(albedo, normal[0] + cloth * wave[0], normal[1] + cloth * wave[1], looks.gloss)
-            covered = np.flatnonzero(coverage)
-            radiance *= np.tile(1 - light.occlusion * self._near(depth, chosen, covered), 2)[:, None]
-            display = _TONE[np.minimum(radiance * (_TONE_STEPS / _TONE_TOP), _TONE_STEPS - 1).astype(np.int32)]
-            colour = display.reshape(2, -1, 3).mean(0)
-            pixels = image.reshape(-1, 3)
-            alpha = coverage.ravel()[covered, None]
-            pixels[covered] += alpha * (colour - pixels[covered])
-        return degrade(occlude(image, coverage, rng, self.sensor), rng, self.sensor)
+    def meshes(self, person: Person) -> Meshes:
+        """The dressed people as they are drawn."""
+        dressed, _ = self._on(person.transl.device)
+        posed, joints = dressed.pose(person.betas, person.body_pose, person.global_orient, person.transl)
+        vertices, cut, normals = dressed.drape(posed, person.outfit)
+        return Meshes(vertices, normals, cut, joints)
 
-    def _near(self, depth: np.ndarray, chosen: np.ndarray, covered: np.ndarray) -> np.ndarray:
-        small = np.zeros((self.size, self.size), np.float32)
-        small.ravel()[covered] = depth.ravel()[chosen[0]]
-        return occlusion_map(small, max(1, self.size // 24)).ravel()[covered]
+    def _draw(self, shot: Shot) -> tuple[Tensor, Tensor]:
+        """Pictures (B,3,H,W) uint8 and joints (B,32,3) in the camera frame."""
+        _, banks = self._on(shot.seed.device)
+        if shot.atlas is not None:
+            atlas = torch.arange(len(shot), dtype=torch.int32, device=shot.seed.device)
+            banks = replace(banks, atlases=pyramid(shot.atlas))
+            shot = replace(shot, person=replace(shot.person, paint=replace(shot.person.paint, atlas=atlas)))
+        shot = self._with_other(shot, BEHIND, banks)
+        meshes = self.meshes(shot.person)
+        shaded = self._shade(shot, shot.person, meshes, banks)
+        shot = self._with_other(replace(shot, background=_to_bytes(shaded.image)), IN_FRONT, banks)
+        in_front = shot.place == IN_FRONT
+        image = torch.where(in_front[:, None, None, None], shot.background.float(), shaded.image)
+        image, _ = apply_occluders(image, shot.occluder, project(meshes.joints, shot.intrinsics))
+        return apply_sensor(image, shot.sensor), meshes.joints
 
-    def _texture(self, looks: Appearance) -> np.ndarray:
-        """(T,T,3) float32 linear: the photograph printed on this person's clothes, if any is."""
-        if not looks.has_print:
-            return np.zeros((1, 1, 3), np.float32)
-        return _LINEAR[self.backgrounds.draw(looks.print_seed, (_TEXTURE, _TEXTURE))]
+    def _with_other(self, shot: Shot, place: int, banks: Banks) -> Shot:
+        """The bystanders at ``place`` drawn into the background."""
+        rows = (shot.place == place).nonzero()[:, 0]
+        if not len(rows):
+            return shot
+        some = shot[rows]
+        shaded = self._shade(some, some.other, self.meshes(some.other), banks)
+        return replace(shot, background=shot.background.index_copy(0, rows, _to_bytes(shaded.image)))
 
+    def _shade(self, shot: Shot, person: Person, meshes: Meshes, banks: Banks) -> Shaded:
+        dressed, _ = self._on(shot.seed.device)
+        return shade_shot(
+            dressed,
+            meshes.vertices,
+            meshes.normals,
+            meshes.cut,
+            shot.intrinsics,
+            person.outfit,
+            person.paint,
+            shot.lighting,
+            shot.background,
+            banks,
+            self.size,
+            self.supersample,
+        )
 
-def pick_samples(face_HW: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the k x k small pixels of each pixel to shade.
-
-    Shading all would cost most of the time and show in outlines only, where coverage does the work. Two per pixel,
-    diagonally apart where possible, smooth garment borders and limbs that cross.
-
-    Returns:
-        (2,P) flat indices into the small pixels, for the P covered pixels in order, and coverage (H/k, W/k) float32.
-    """
-    first_of, last_of, share_of = _sample_tables(k)
-    hit = face_HW >= 0
-    # One bit per small pixel, so that everything about a pixel is one table look-up.
-    code = np.zeros((face_HW.shape[0] // k, face_HW.shape[1] // k), np.int32)
-    for bit in range(k * k):
-        code |= hit[bit // k :: k, bit % k :: k].astype(np.int32) << bit
-    covered = np.flatnonzero(code)
-    y, x = np.divmod(covered, code.shape[1])
-    corner = k * (y * face_HW.shape[1] + x)
-    steps = (face_HW.shape[1] * np.arange(k)[:, None] + np.arange(k)).ravel()
-    codes = code.ravel()[covered]
-    return np.stack([corner + steps[first_of[codes]], corner + steps[last_of[codes]]]), share_of[code]
+    def _on(self, device: torch.device) -> tuple[DressedBody, Banks]:
+        """Mesh and pictures on a device."""
+        if device.type == "cpu":
+            return self.dressed, self.banks
+        if device not in self._elsewhere:
+            self._elsewhere[device] = (copy.deepcopy(self.dressed).to(device), self.banks.to(device))
+        return self._elsewhere[device]
 
 
-@cache
-def _sample_tables(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lowest and highest set bit, and share of set bits, of every k*k-bit number."""
-    bits = (np.arange(1 << (k * k))[:, None] >> np.arange(k * k)) & 1
-    return bits.argmax(1), k * k - 1 - bits[:, ::-1].argmax(1), bits.mean(1, dtype=np.float32)
+def _settings(name: str, kind: type, value: Any) -> Any:
+    """A config object from what a YAML file gives."""
+    if not isinstance(value, dict):
+        return kind() if value is None else value
+    unknown = sorted(set(value) - {f.name for f in fields(kind)})
+    if unknown:
+        known = ", ".join(f.name for f in fields(kind))
+        raise PosesynError(f"engine option {name!r} has no field {unknown[0]!r}; known: {known}")
+    return kind(**{key: _tuples(field) for key, field in value.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _to_bytes(image_BHW3: Tensor) -> Tensor:
+    return image_BHW3.add(0.5).clamp(0, 255).to(torch.uint8)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from human.errors import PosesynError
+from human.mocap.deepmimic import deepmimic_joints, read_rotations, resample, retarget_deepmimic
 from human.motion import load_motion_bank, mirror_pose, mirror_root
 from human.skeleton import SMPL24
 
-REPO = Path(__file__).resolve().parents[2]
 LIMBS = [
     (f"{side}_{upper}", f"{side}_{lower}")
     for side in ("left", "right")
@@ -52,43 +48,33 @@ def limb_angles(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> np.ndarra
     return np.array(out)
 
 
-@pytest.fixture(scope="module")
-def bake() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bake_free_motion", REPO / "scripts" / "bake_free_motion.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def random_frames(n: int) -> np.ndarray:
     """DeepMimic frames with every joint turned arbitrarily."""
     rng = np.random.default_rng(0)
     return np.concatenate([np.full((n, 1), 1 / 30), rng.normal(size=(n, 43))], axis=1)
 
 
-def test_retargeted_limbs_point_where_deepmimics_do(bake: ModuleType) -> None:
-    rotations = bake.read_rotations(random_frames(200))
-    angles = limb_angles(bake.deepmimic_joints(rotations), smpl_joints(*bake.retarget(rotations)))
+def test_retargeted_limbs_point_where_deepmimics_do() -> None:
+    rotations = read_rotations(random_frames(200))
+    angles = limb_angles(deepmimic_joints(rotations), smpl_joints(*retarget_deepmimic(rotations)))
     assert angles.max() < 1e-3
 
 
-def test_retargeted_trunk_turns_as_deepmimics(bake: ModuleType) -> None:
-    rotations = bake.read_rotations(random_frames(50))
-    ours, theirs = smpl_joints(*bake.retarget(rotations)), bake.deepmimic_joints(rotations)
+def test_retargeted_trunk_turns_as_deepmimics() -> None:
+    rotations = read_rotations(random_frames(50))
+    ours, theirs = smpl_joints(*retarget_deepmimic(rotations)), deepmimic_joints(rotations)
     for a, b in (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")):
         u, v = ours[a] - ours[b], theirs[a] - theirs[b]
         cosine = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
         np.testing.assert_allclose(cosine, 1, atol=1e-9)
 
 
-def test_resampling_keeps_the_clip_and_its_length(bake: ModuleType) -> None:
+def test_resampling_keeps_the_clip_and_its_length() -> None:
     frames = random_frames(31)
     frames[:, 0] = 1 / 60
-    rotations, position = bake.resample(frames, fps=30)
+    rotations, position = resample(frames, fps=30)
     assert len(position) == 16
-    every_other = bake.read_rotations(frames[::2])
+    every_other = read_rotations(frames[::2])
     for joint, rotation in rotations.items():
         assert (rotation * every_other[joint].inv()).magnitude().max() < 1e-6, joint
 

@@ -20,17 +20,17 @@ from human.errors import PosesynError
 from human.motion import load_motion_bank
 from human.raster import rasterise
 from human.skeleton import POSE32
-from synth.appearance import AppearanceConfig
+from synth.bystanders import BystanderConfig
 from synth.engines import ENGINES, Engine, RenderedEngine
 from synth.engines.build import make_engine
-from synth.engines.rendered import pick_samples
-from synth.light import LightConfig
+from synth.lighting import LightingConfig
+from synth.occluders import OccluderConfig
+from synth.outfit import OutfitConfig
 from synth.scene import SceneConfig, SceneSpec, camera_rotation, frame_person, sample_scene
 from synth.sensor import SensorConfig
 
 SIZE = 96
 CLEAN = SensorConfig(
-    occluder_probability=0,
     blur_probability=0,
     motion_probability=0,
     downscale_probability=0,
@@ -41,7 +41,16 @@ CLEAN = SensorConfig(
     tint_sigma=0,
     grey_probability=0,
 )
-NO_SHADOW = LightConfig(shadow_probability=0)
+PLAIN = {
+    "backgrounds": "procedural",
+    "sensor": CLEAN,
+    "light": LightingConfig(shadow_probability=0),
+    "occluder": OccluderConfig(probability=0),
+    "bystander": BystanderConfig(probability=0),
+}
+TIGHT = OutfitConfig(
+    outfits=(("leotard", 1.0),), looseness=(0, 0), hair=(("bald", 1.0),), hat_probability=0, barefoot_probability=1
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,7 +61,7 @@ def engine() -> RenderedEngine:
 
 @pytest.fixture(scope="module")
 def clean() -> RenderedEngine:
-    return RenderedEngine(size=SIZE, backgrounds="procedural", sensor=CLEAN, light=NO_SHADOW)
+    return RenderedEngine(size=SIZE, **PLAIN)
 
 
 def scenes(engine: RenderedEngine, seeds: range, config: SceneConfig | None = None) -> SceneSpec:
@@ -146,13 +155,7 @@ def test_joints_lie_on_the_person(clean: RenderedEngine) -> None:
 def test_the_picture_changes_where_the_body_is(clean: RenderedEngine) -> None:
     """Pixels and labels agree: the drawn person covers the rasterised body, and little else."""
     grey = torch.full((8, SIZE, SIZE, 3), 120, dtype=torch.uint8)
-    tight = RenderedEngine(
-        size=SIZE,
-        backgrounds="procedural",
-        sensor=CLEAN,
-        light=NO_SHADOW,
-        appearance=AppearanceConfig(looseness=(0, 0), hair_volume=(0, 0), long_hair_probability=0, hat_probability=0),
-    )
+    tight = RenderedEngine(size=SIZE, outfit=TIGHT, **PLAIN)
     spec = replace(scenes(clean, range(80, 88)), background=grey)
     changed = (tight.render(spec).image.int() - 120).abs().amax(1) > 3
     body = masks(tight, spec)
@@ -163,20 +166,8 @@ def test_the_picture_changes_where_the_body_is(clean: RenderedEngine) -> None:
 def test_clothes_change_the_outline_and_no_label(clean: RenderedEngine) -> None:
     grey = torch.full((4, SIZE, SIZE, 3), 120, dtype=torch.uint8)
     spec = replace(scenes(clean, range(90, 94)), background=grey)
-    loose = RenderedEngine(
-        size=SIZE,
-        backgrounds="procedural",
-        sensor=CLEAN,
-        light=NO_SHADOW,
-        appearance=AppearanceConfig(looseness=(0.04, 0.04)),
-    )
-    bare = RenderedEngine(
-        size=SIZE,
-        backgrounds="procedural",
-        sensor=CLEAN,
-        light=NO_SHADOW,
-        appearance=AppearanceConfig(looseness=(0, 0)),
-    )
+    loose = RenderedEngine(size=SIZE, outfit=OutfitConfig(outfits=(("casual", 1.0),), looseness=(0.04, 0.04)), **PLAIN)
+    bare = RenderedEngine(size=SIZE, outfit=TIGHT, **PLAIN)
     a, b = loose.render(spec), bare.render(spec)
     area = [((batch.image.int() - 120).abs().amax(1) > 3).sum() for batch in (a, b)]
     assert area[0] > 1.05 * area[1]
@@ -227,11 +218,62 @@ def test_a_person_out_of_the_picture_leaves_the_background(clean: RenderedEngine
 def test_config_hash_follows_the_configuration(engine: RenderedEngine) -> None:
     assert engine.config_hash() == RenderedEngine(size=SIZE, backgrounds="procedural").config_hash()
     others = [
-        RenderedEngine(size=SIZE, backgrounds="procedural", sensor=CLEAN, light=NO_SHADOW),
-        RenderedEngine(size=SIZE, backgrounds="procedural", light=LightConfig(gloss=0.5)),
+        RenderedEngine(size=SIZE, **PLAIN),
+        RenderedEngine(size=SIZE, backgrounds="procedural", light=LightingConfig(gloss=0.5)),
         RenderedEngine(size=64, backgrounds="procedural"),
+        RenderedEngine(size=SIZE, backgrounds="procedural", looks=3),
     ]
-    assert len({e.config_hash() for e in (engine, *others)}) == 4
+    assert len({e.config_hash() for e in (engine, *others)}) == 5
+
+
+def test_options_come_from_a_file_as_well() -> None:
+    options = {"sensor": {"noise": [0, 1]}, "outfit": {"hair": [["bald", 1.0]]}}
+    engine = make_engine("rendered", SIZE, "procedural", options)
+    same = RenderedEngine(
+        size=SIZE,
+        backgrounds="procedural",
+        sensor=SensorConfig(noise=(0, 1)),
+        outfit=OutfitConfig(hair=(("bald", 1.0),)),
+    )
+    assert engine.config_hash() == same.config_hash()
+    with pytest.raises(PosesynError, match="'sensor' has no field 'noize'"):
+        make_engine("rendered", SIZE, "procedural", {"sensor": {"noize": [0, 1]}})
+
+
+def test_a_number_of_looks_is_kept_to() -> None:
+    """With one look, two seeds show one person in one light each: the same outfit and paint."""
+    engine = RenderedEngine(size=SIZE, looks=1, **PLAIN)
+    shot = engine.stage(scenes(engine, range(6)))
+    assert (shot.person.paint.fabric == shot.person.paint.fabric[:1]).all()
+    assert (shot.person.outfit.params == shot.person.outfit.params[:1]).all()
+    free = RenderedEngine(size=SIZE, **PLAIN)
+    assert not (free.stage(scenes(free, range(6))).person.paint.fabric == shot.person.paint.fabric[:1]).all()
+
+
+def test_a_bystander_is_in_the_picture_and_not_in_the_labels(clean: RenderedEngine) -> None:
+    grey = torch.full((12, SIZE, SIZE, 3), 120, dtype=torch.uint8)
+    spec = replace(scenes(clean, range(500, 512)), background=grey)
+    crowd = RenderedEngine(size=SIZE, **{**PLAIN, "bystander": BystanderConfig(probability=1, aside=(0.3, 0.5))})
+    alone, together = clean.render(spec), crowd.render(spec)
+    assert set(crowd.stage(spec).place.tolist()) == {1, 2}
+    changed = ((alone.image.int() - together.image.int()).abs().amax(1) > 8).flatten(1).float().mean(1)
+    assert (changed > 0.02).sum() >= 8, "most stand in the picture"
+    for name in ("joints2d", "joints3d", "transl", "betas", "joints2d_conf"):
+        assert torch.equal(getattr(alone, name), getattr(together, name))
+
+
+def test_a_reference_is_worn(clean: RenderedEngine) -> None:
+    """A red atlas makes a red person, in the light that is given."""
+    grey = torch.full((3, SIZE, SIZE, 3), 120, dtype=torch.uint8)
+    atlas = torch.tensor([200, 30, 30, 255], dtype=torch.uint8).expand(3, 64, 64, 4).contiguous()
+    light = torch.zeros(3, 9, 3)
+    light[:, 0] = 1 / 0.282095
+    spec = replace(scenes(clean, range(520, 523)), background=grey, atlas=atlas, light=light)
+    batch = clean.render(spec)
+    inner = -torch.nn.functional.max_pool2d(-masks(clean, spec).float()[:, None], 5, 1, 2)[:, 0] > 0
+    colour = batch.image.permute(0, 2, 3, 1)[inner].float()
+    assert (colour[:, 0] > 1.8 * colour[:, 1]).float().mean() > 0.95
+    assert torch.equal(clean.render(spec[1:2]).image, batch.image[1:2])
 
 
 def test_scenes_frame_the_person(engine: RenderedEngine) -> None:
@@ -283,22 +325,9 @@ def test_scene_spec_cuts_and_joins(engine: RenderedEngine) -> None:
         sample_scene([], load_motion_bank(), engine.body, SIZE)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_shaded_samples_are_covered_ones(k: int) -> None:
-    face = np.where(np.random.default_rng(k).random((8 * k, 12 * k)) < 0.2, 5, -1).astype(np.int32)
-    chosen, coverage = pick_samples(face, k)
-    blocks = (face >= 0).reshape(8, k, 12, k).transpose(0, 2, 1, 3).reshape(8, 12, -1)
-    np.testing.assert_allclose(coverage, blocks.mean(-1), atol=1e-6)
-    assert (face.ravel()[chosen] == 5).all()
-    y, x = np.divmod(chosen, face.shape[1])
-    assert (np.stack([y // k, x // k], -1) == np.argwhere(coverage)).all()
-    several = blocks.sum(-1)[coverage > 0] > 1
-    assert (chosen[0] != chosen[1]).tolist() == several.tolist()
-
-
 def test_supersampling_smooths_the_outline_only(clean: RenderedEngine) -> None:
     spec = replace(scenes(clean, range(400, 402)), background=torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8))
-    coarse = RenderedEngine(size=SIZE, supersample=1, backgrounds="procedural", sensor=CLEAN, light=NO_SHADOW)
+    coarse = RenderedEngine(size=SIZE, supersample=1, **PLAIN)
     a, b = clean.render(spec), coarse.render(spec)
     assert torch.equal(a.joints2d, b.joints2d)
     assert (a.image.float() - b.image.float()).abs().mean() < 4

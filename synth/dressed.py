@@ -1,0 +1,288 @@
+"""A body and its clothes as one mesh: posed by the body's parameters, then draped by an outfit.
+
+The free body wears shells of its wardrobe: two copies of the tights (an inner and an outer layer), a skirt and hair.
+Which part of a shell is worn is a scalar per vertex that the rasteriser cuts along, so borders are clean curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from human.body import BodyModel
+from human.errors import PosesynError
+from human.raster import vertex_normals
+from human.wardrobe import Shell, load_wardrobe
+from synth.outfit import Outfit
+from synth.surface import FIELDS, BodySurface
+
+#: Layers of the drawn mesh.
+LAYERS = ("body", "bottom", "top", "skirt", "hair")
+_SHELL_OF_LAYER = {1: "tights", 2: "tights", 3: "skirt", 4: "hair"}
+_INFLUENCES = 6
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One layer of the mesh; ``name`` is what it is a copy of."""
+
+    layer: int
+    name: str
+    shell: Shell
+    fields: NDArray[np.float32]
+    uv: NDArray[np.float32]
+
+
+class DressedBody(nn.Module):
+    """The drawn mesh: layer 0 is the body, vertex for vertex and face for face; the shells follow.
+
+    Attributes:
+        body: the :class:`BodyModel`; surface: its rest-pose fields.
+        faces: (F,3) int32. layer_V, layer_F: int32, index into :data:`LAYERS`.
+        fields_V6: (V,6) float32 rest-pose fields (``synth.surface.FIELDS``). On hair, reach is 1 on the fringe, and
+            hair is the rest height in metres, stretched on the fringe so that one ``hem`` cuts both.
+        rest_V3, rest_normals_V3: (V,3) metres and unit normals, mean person at rest.
+        uv_F32: (F,3,2) float32 texture coordinates, v down: the body's atlas; zero on shells.
+    """
+
+    faces: Tensor
+    layer_V: Tensor
+    layer_F: Tensor
+    fields_V6: Tensor
+    rest_V3: Tensor
+    rest_normals_V3: Tensor
+    uv_F32: Tensor
+
+    def __init__(self, body: BodyModel, wardrobe: Mapping[str, Shell] | None = None) -> None:
+        """Join the layers.
+
+        Args:
+            body: on the CPU, in SMPL's format, pose blend shapes zero.
+            wardrobe: shells made for this body; None takes the free body's, {} draws the body alone.
+
+        Raises:
+            PosesynError: the shells were made for another body.
+        """
+        super().__init__()
+        self.body = body
+        self.surface = BodySurface(body)
+        pieces = _pieces(body, self.surface, load_wardrobe() if wardrobe is None else wardrobe)
+        starts = np.cumsum([0, *(len(p.fields) for p in pieces)])
+
+        def keep(name: str, parts: list[NDArray], dtype: type = np.float32) -> None:
+            value = torch.from_numpy(np.ascontiguousarray(np.concatenate(parts), dtype))
+            self.register_buffer(name, value, persistent=False)
+
+        keep("faces", [p.shell.faces + s for p, s in zip(pieces, starts, strict=False)], np.int32)
+        keep("layer_V", [np.full(len(p.fields), p.layer) for p in pieces], np.int32)
+        keep("layer_F", [np.full(len(p.shell.faces), p.layer) for p in pieces], np.int32)
+        keep("fields_V6", [p.fields for p in pieces])
+        keep("uv_F32", [p.uv for p in pieces])
+        keep("rest_V3", [p.shell.v_template for p in pieces])
+        keep("_bind", [pieces[0].shell.faces[p.shell.bind_face] for p in pieces], np.int32)
+        keep("_bind_bary", [p.shell.bind_bary for p in pieces])
+        self.register_buffer("rest_normals_V3", vertex_normals(self.rest_V3[None], self.faces)[0], persistent=False)
+
+        # Copies of one shell are posed once.
+        places = {p.name: [s for q, s in zip(pieces, starts, strict=False) if q.name == p.name] for p in pieces}
+        once = {p.name: p.shell for p in pieces}
+        keep("_template", [s.v_template for s in once.values()])
+        keep("_shapedirs", [s.shapedirs.transpose(0, 2, 1) for s in once.values()])
+        keep("_weight_joint", [s.weight_joint for s in once.values()], np.int32)
+        keep("_weight", [s.weight for s in once.values()])
+        target = []
+        for name, shell in once.items():
+            rows = np.arange(len(shell.v_template))
+            second = places[name][1] + rows if len(places[name]) > 1 else np.full(len(rows), -1)
+            target.append(np.stack([places[name][0] + rows, second], 1))
+        keep("_target", target, np.int32)
+
+        keep("_joint_shapedirs", [body.J_shapedirs.permute(0, 2, 1).numpy()])
+        keep("_parents", [np.array(body.parents)], np.int32)
+        used = body.get_buffer("extra_vertices").numpy()
+        matrix = body.extra_regressor.numpy()
+        index = np.argsort(matrix == 0, axis=1, kind="stable")[:, : int((matrix != 0).sum(1).max())]
+        keep("_extra_index", [used[index]], np.int32)
+        keep("_extra_weight", [np.take_along_axis(matrix, index, 1)])
+        incident, ring, ring_starts = _rings(self.faces.numpy(), len(self.rest_V3))
+        keep("_incident", [incident], np.int32)
+        keep("_ring", [ring], np.int32)
+        keep("_ring_starts", [ring_starts], np.int32)
+
+    def pose(
+        self, betas: Tensor, body_pose: Tensor, global_orient: Tensor, transl: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All layers posed but not draped, and the joints of :meth:`BodyModel.joints`.
+
+        Args:
+            betas (B,10), body_pose (B,23,3) and global_orient (B,3) rotation vectors, transl (B,3) metres or None.
+
+        Returns:
+            verts (B,V,3) and joints (B,32,3), metres; a row's bytes do not depend on the other rows.
+        """
+        from human import raster_warp as rw
+        from synth import pose_kernels as kernels
+
+        count, bones = len(betas), len(self._buffer("_parents"))
+        wanted = {
+            "betas": (count, self.body.num_betas),
+            "body_pose": (count, bones - 1, 3),
+            "global_orient": (count, 3),
+        }
+        transl = global_orient.new_zeros(count, 3) if transl is None else transl
+        given = {"betas": betas, "body_pose": body_pose, "global_orient": global_orient, "transl": transl}
+        for name, value in given.items():
+            shape = wanted.get(name, (count, 3))
+            if tuple(value.shape) != shape:
+                raise PosesynError(f"dressed body: {name} must have shape {shape}, got {tuple(value.shape)}")
+        device = self.faces.device
+        values = {k: v.detach().to(device, torch.float32).contiguous() for k, v in given.items()}
+        wp = rw.wp
+        extras = len(self._buffer("_extra_index"))
+        joints = torch.empty(count, bones + extras, 3, device=device)
+        verts = torch.empty(count, len(self.rest_V3), 3, device=device)
+        if not count:
+            return verts, joints
+        rest, world = torch.empty(count, bones, 3, device=device), torch.empty(count, bones, 3, 3, device=device)
+        motion = torch.empty(count, bones, 3, 4, device=device)
+        shape_BK, joints_wp = wp.from_torch(values["betas"]), rw.vectors(joints, wp.vec3)
+        chain = [
+            shape_BK,
+            rw.vectors(values["body_pose"], wp.vec3),
+            rw.vectors(values["global_orient"], wp.vec3),
+            rw.vectors(values["transl"], wp.vec3),
+            rw.vectors(self.body.J_template, wp.vec3),
+            rw.vectors(self._buffer("_joint_shapedirs"), wp.vec3),
+            wp.from_torch(self._buffer("_parents")),
+        ]
+        motion_wp = rw.vectors(motion, kernels.mat34)
+        outputs = [rw.vectors(rest, wp.vec3), rw.vectors(world, wp.mat33), joints_wp, motion_wp]
+        rw.launch(kernels.chain_kernel, count, 1, chain, outputs, device)
+        skin = [
+            shape_BK,
+            motion_wp,
+            rw.vectors(self._buffer("_template"), wp.vec3),
+            rw.vectors(self._buffer("_shapedirs"), wp.vec3),
+            wp.from_torch(self._buffer("_weight_joint")),
+            wp.from_torch(self._buffer("_weight")),
+            wp.from_torch(self._buffer("_target")),
+        ]
+        verts_wp = rw.vectors(verts, wp.vec3)
+        rw.launch(kernels.skin_kernel, count, len(self._buffer("_template")), skin, [verts_wp], device)
+        extra = [verts_wp, wp.from_torch(self._buffer("_extra_index")), wp.from_torch(self._buffer("_extra_weight"))]
+        rw.launch(kernels.regress_kernel, count, extras, [*extra, bones], [joints_wp], device)
+        return verts, joints
+
+    def drape(self, verts_BV3: Tensor, outfit: Outfit) -> tuple[Tensor, Tensor, Tensor]:
+        """Dress posed vertices.
+
+        Args:
+            verts_BV3: from :meth:`pose`, in any right-handed frame.
+            outfit: B rows.
+
+        Returns:
+            verts (B,V,3) metres; cut (B,V), the mesh is drawn where its interpolation is >= 0 (about metres inside
+            a garment's border); unit normals (B,V,3), zero far outside what is drawn. A row's bytes do not depend on
+            the other rows; without garments layer 0 keeps its vertices exactly and all else is cut.
+        """
+        from human import raster_warp as rw
+        from synth import drape_kernels as kernels
+
+        shape = (len(outfit), len(self.rest_V3), 3)
+        if tuple(verts_BV3.shape) != shape:
+            raise PosesynError(f"drape needs vertices of shape {shape} for this outfit, got {tuple(verts_BV3.shape)}")
+        device, wp = self.faces.device, rw.wp
+        posed = verts_BV3.detach().to(device, torch.float32).contiguous()
+        worn = outfit.to(device)
+        out, normals = torch.empty_like(posed), torch.empty_like(posed)
+        cut = torch.empty(shape[:2], device=device)
+        if not len(outfit):
+            return out, cut, normals
+        starts = wp.from_torch(self._buffer("_ring_starts"))
+        out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
+        skin = len(self.body.v_template)
+        posed_wp, fields = rw.vectors(posed, wp.vec3), rw.vectors(self.fields_V6, kernels.vec6)
+        ring = [starts, rw.vectors(self._buffer("_ring"), wp.vec2i)]
+        garments = [wp.from_torch(worn.kind.contiguous()), wp.from_torch(worn.layer.contiguous())]
+        garments.append(rw.vectors(worn.params.contiguous(), kernels.vec8))
+        inputs = [posed_wp, skin, fields, *ring, *garments]
+        rw.launch(kernels.drape_skin_kernel, len(out), skin, inputs, [out_wp, cut_wp], device)
+        inputs = [posed_wp, skin, wp.from_torch(self.layer_V), fields, rw.vectors(self.rest_normals_V3, wp.vec3), *ring]
+        inputs += [rw.vectors(self._buffer("_bind"), wp.vec3i), rw.vectors(self._buffer("_bind_bary"), wp.vec3)]
+        inputs += [*garments, wp.from_torch(worn.phase.contiguous())]
+        rw.launch(kernels.drape_shell_kernel, len(out), shape[1] - skin, inputs, [out_wp, cut_wp], device)
+        faces_wp = rw.vectors(torch.empty(len(out), len(self.faces), 3, device=device), wp.vec3)
+        triangles = [out_wp, cut_wp, rw.vectors(self.faces, wp.vec3i)]
+        rw.launch(kernels.face_normal_kernel, len(out), len(self.faces), triangles, [faces_wp], device)
+        rings = [faces_wp, starts, wp.from_torch(self._buffer("_incident"))]
+        rw.launch(kernels.vertex_normal_kernel, *shape[:2], rings, [rw.vectors(normals, wp.vec3)], device)
+        return out, cut, normals
+
+    def _buffer(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
+
+def _pieces(body: BodyModel, surface: BodySurface, wardrobe: Mapping[str, Shell]) -> list[_Piece]:
+    """The body as layer 0, then each shell in every layer it serves."""
+    weights = body.weights.numpy()
+    joint = np.argsort(-weights, axis=1, kind="stable")[:, :_INFLUENCES]
+    weight = np.take_along_axis(weights, joint, 1)
+    count = len(weights)
+    faces = body.faces.numpy()
+    skin = Shell(
+        v_template=body.v_template.numpy(),
+        shapedirs=body.shapedirs.numpy(),
+        faces=faces,
+        weight_joint=joint,
+        weight=weight / weight.sum(1, keepdims=True),
+        bind_face=np.zeros(count, np.int64),
+        bind_bary=np.zeros((count, 3), np.float32),
+        fringe=np.zeros(count, np.float32),
+    )
+    uv = body.uv.numpy()[body.faces_uv.numpy()] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
+    points = surface.vertices
+    pieces = [_Piece(0, "body", skin, np.stack([getattr(points, f) for f in FIELDS], 1), uv)]
+    for layer, name in _SHELL_OF_LAYER.items():
+        if name not in wardrobe:
+            continue
+        shell = wardrobe[name]
+        if shell.bind_face.max() >= len(faces) or shell.shapedirs.shape[2] != body.num_betas:
+            raise PosesynError(
+                f"the shell {name!r} was made for another body: pass wardrobe={{}} to draw this one bare"
+            )
+        no_uv = np.zeros((len(shell.faces), 3, 2), np.float32)
+        pieces.append(_Piece(layer, name, shell, _shell_fields(name, shell, surface), no_uv))
+    return pieces
+
+
+def _shell_fields(name: str, shell: Shell, surface: BodySurface) -> NDArray[np.float32]:
+    """(V,6) rest-pose fields of a shell."""
+    weights = np.zeros((len(shell.weight), 24), np.float32)
+    np.add.at(weights, (np.arange(len(weights))[:, None], shell.weight_joint), shell.weight)
+    points = surface.around(shell.v_template, weights)
+    fields = np.stack([getattr(points, f) for f in FIELDS], 1)
+    reach, hair = FIELDS.index("reach"), FIELDS.index("hair")
+    if name == "hair":
+        brow = surface.joints["left_eye"][1] + 0.4 * surface.eye_distance
+        fringe = np.clip((shell.fringe - 0.2) / 0.6, 0, 1)
+        fields[:, reach] = fringe
+        fields[:, hair] = shell.v_template[:, 1] * (1 - fringe) + fringe * (0.35 + 10 * (shell.v_template[:, 1] - brow))
+    else:
+        fields[:, hair] = -1.0
+    if name == "skirt":
+        fields[:, reach] = -2.0
+    return fields.astype(np.float32)
+
+
+def _rings(faces: NDArray[np.int32], vertices: int) -> tuple[NDArray, NDArray, NDArray]:
+    """The faces around each vertex in turn (3F,), their other two corners (3F,2), where each vertex's begin (V+1,)."""
+    corner = faces.reshape(-1)
+    others = np.stack([faces[:, [1, 2]], faces[:, [2, 0]], faces[:, [0, 1]]], 1).reshape(-1, 2)
+    order = np.argsort(corner, kind="stable")
+    starts = np.concatenate([[0], np.bincount(corner, minlength=vertices).cumsum()])
+    return order // 3, others[order], starts

@@ -1,0 +1,165 @@
+"""Launches the kernels of :mod:`synth.shading` on torch tensors. Importing this module starts Warp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from human import raster_kernels as rk
+from human.raster import NEAR
+from human.raster_warp import launch, vectors
+from synth import shading_kernels as sk
+from synth import shadow_kernels as dk
+from synth import surface_kernels
+
+if TYPE_CHECKING:
+    from synth.outfit import Outfit
+    from synth.paint import Banks, Paint
+    from synth.shading import Dressed, Places
+
+
+#: On the CPU this many fine pixels are drawn at a time, to stay near the cache.
+CHUNK = 1 << 19
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """What all pictures share, as Warp arrays on one device; ``keep`` holds the tensors they view."""
+
+    faces: Any
+    layers: Any
+    fields: Any
+    uv: Any
+    balls: Any
+    radii: Any
+    anatomy: Any
+    culled: int
+    keep: list[Tensor]
+
+
+_meshes: list[tuple[Tensor, Mesh]] = []
+
+
+def mesh_of(dressed: Dressed, places: Places) -> Mesh:
+    """The last few are remembered, by the identity of their face tensor."""
+    for faces, known in _meshes:
+        if faces is dressed.faces:
+            return known
+    device = dressed.faces.device
+    faces = dressed.faces.to(torch.int32).contiguous()
+    layers = dressed.layer_F.to(device, torch.int32).contiguous()
+    fields = dressed.fields_V6.to(device, torch.float32).contiguous()
+    uv = dressed.uv_F32.to(device, torch.float32).contiguous()
+    balls, radii = torch.from_numpy(places.balls).to(device), torch.from_numpy(places.radii).to(device)
+    shells = (layers > 0).nonzero()
+    mesh = Mesh(
+        vectors(faces, wp.vec3i),
+        wp.from_torch(layers),
+        vectors(fields, sk.vec6),
+        vectors(uv, wp.vec2),
+        wp.from_torch(balls),
+        wp.from_torch(radii),
+        surface_kernels.vec16(places.anatomy.tolist()),
+        # A garment is seen from inside too, through its openings; the body never.
+        int(shells[0]) if len(shells) else len(faces),
+        [faces, layers, fields, uv, balls, radii],
+    )
+    _meshes.append((dressed.faces, mesh))
+    del _meshes[:-4]
+    return mesh
+
+
+def draw(
+    mesh: Mesh,
+    verts: Tensor,
+    normals: Tensor,
+    cut: Tensor,
+    cameras_B33: Tensor,
+    outfit: Outfit,
+    paint: Paint,
+    light: tuple[Tensor, Tensor, Tensor],
+    strengths: tuple[Tensor, ...],
+    backgrounds: Tensor,
+    banks: Banks,
+    tables: tuple[Tensor, Tensor],
+    size: int,
+    factor: int,
+    side: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(image (B,H,W,3), coverage, depth, layer (B,H,W)); see :func:`synth.shading.shade_shot`."""
+    device = verts.device
+    batch, count = verts.shape[:2]
+    fine, pixels, half = factor * size, size * size, (size + 1) // 2
+    image = torch.empty(batch, pixels, 3, device=device)
+    coverage, depth = (torch.empty(batch, pixels, device=device) for _ in range(2))
+    layer = torch.empty(batch, pixels, dtype=torch.int32, device=device)
+    rows = cameras_B33[:, :2].contiguous()
+    flat = torch.stack([rows[:, 0, 0], rows[:, 1, 1], rows[:, 0, 2], rows[:, 1, 2]], 1)
+    terms, sun, up = (vectors(t, wp.vec3) for t in light)
+    occlusion, gloss, shadow, softness = (wp.from_torch(t) for t in strengths)
+    verts_w, cut_w, views = vectors(verts, wp.vec3), wp.from_torch(cut), vectors(flat, wp.vec4)
+    kind, worn = (t.to(torch.int32).contiguous() for t in (outfit.kind, outfit.layer))
+    params = outfit.params.float().contiguous()
+    made_of = [
+        wp.from_torch(kind), wp.from_torch(worn), vectors(params, sk.vec8),
+        *(wp.from_torch(t.contiguous()) for t in (paint.body, paint.fabric, paint.photo, paint.texture, paint.atlas)),
+        wp.from_torch(paint.seed.contiguous()),
+        *(vectors(t, surface_kernels.vec4ub) for t in (banks.prints, banks.textures, banks.atlases)),
+        wp.from_torch(tables[0]),
+    ]  # fmt: skip
+    shows = [verts_w, vectors(normals, wp.vec3), views, mesh.anatomy]
+    behind, tones = vectors(backgrounds.view(batch, pixels, 3), wp.vec3ub), wp.from_torch(tables[1])
+    outputs = [vectors(image, wp.vec3), wp.from_torch(coverage), wp.from_torch(depth), wp.from_torch(layer)]
+
+    step = max(1, CHUNK // (fine * fine)) if device.type == "cpu" else max(1, batch)
+    step = min(step, max(1, batch))
+    keys_t = torch.empty(step, fine * fine, dtype=torch.int64, device=device)
+    sun_t = torch.empty(step, side * side, dtype=torch.int64, device=device)
+    screen_t, sun_screen_t = (torch.empty(step, count, 3, dtype=torch.int32, device=device) for _ in range(2))
+    bounds_t, frames_t = torch.empty(step, 8, device=device), torch.empty(step, 1, 16, device=device)
+    ground_t = torch.empty(step, half * half, device=device)
+    for first in range(0, batch, step):
+        n = min(step, batch - first)
+        part = slice(first, first + n)
+        keys, sun_keys = wp.from_torch(keys_t[:n].zero_()), wp.from_torch(sun_t[:n].zero_())
+        screen, sun_screen = (vectors(t[:n], wp.vec3i) for t in (screen_t, sun_screen_t))
+        bounds, frames = wp.from_torch(bounds_t[:n].fill_(1e9)), vectors(frames_t[:n].view(n, 1, 4, 4), sk.mat44)
+        ground = wp.from_torch(ground_t[:n])
+        here = [vectors(verts[part], wp.vec3), vectors(rows[part], rk.mat23), wp.from_torch(cut[part])]
+        faces = len(mesh.keep[0])
+        # --- the camera's view
+        launch(rk.project_kernel, n, count, [*here, NEAR], [screen], device)
+        launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here[2], fine, fine, mesh.culled], [keys], device)
+        # --- the sun's
+        launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
+        launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
+        launch(dk.sun_project_kernel, n, count, [verts_w, cut_w, sun, frames, side, first], [sun_screen], device)
+        launch(rk.raster_kernel, n, faces, [sun_screen, mesh.faces, here[2], side, side, faces], [sun_keys], device)
+        # --- pictures
+        cast = [
+            mesh.balls,
+            mesh.radii,
+            views,
+            terms,
+            sun,
+            up,
+            shadow,
+            softness,
+            frames,
+            sun_keys,
+            side,
+            half,
+            factor,
+            first,
+        ]
+        launch(dk.ground_kernel, n, half * half, [verts_w, *cast], [ground], device)
+        seen = [keys, screen, mesh.faces, mesh.layers, mesh.fields, mesh.uv, *shows]
+        lit = [terms, sun, occlusion, gloss, softness, shadow, frames, sun_keys, side]
+        place = [behind, ground, tones, size, size, factor, first]
+        launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], outputs, device)
+    shape = (batch, size, size)
+    return image.view(*shape, 3), coverage.view(shape), depth.view(shape), layer.view(shape)
