@@ -27,11 +27,13 @@ test-all: $(VENV)/installed-dev lint
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy human metrics synth datamodules lightning_modules callbacks cli
+	$(BIN)/mypy human metrics synth datamodules lightning_modules callbacks cli benchmarks
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.raster
 	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.render
+	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.loop
 
 $(VENV)/bin/uv:

@@ -50,8 +50,11 @@ def arm_config(arm: str, seed: int, epochs: int, steps: int, root: str, motions:
     config["seed_everything"] = config["data"]["seed"] = seed
     trainer, data = config["trainer"], config["data"]
     trainer["max_epochs"], trainer["num_sanity_val_steps"] = epochs, -1
-    keep = [c for c in trainer["callbacks"] if c["class_path"] == "callbacks.EMA"]
-    trainer["callbacks"] = [*keep, {"class_path": "callbacks.EpochTable", "init_args": {"show": False}}]
+    # Short runs: a short average, and only the backbone's last stages learn.
+    ema = {"class_path": "callbacks.EMA", "init_args": {"decay": 0.9}}
+    config["model"]["init_args"]["frozen"] = ["conv_stem", "bn1", *(f"blocks.{i}" for i in range(5))]
+    config["model"]["init_args"]["warmup_steps"] = 10
+    trainer["callbacks"] = [ema, {"class_path": "callbacks.EpochTable", "init_args": {"show": False}}]
     data["steps_per_epoch"] = steps
     data["validate"] = [
         {"reader": "lspet", "options": {"root": root, "split": "val"}, "name": "lspet"},

@@ -8,12 +8,14 @@ import sys
 import warnings
 from typing import Any
 
+from cli.memory import keep_freed_memory
 from human.errors import PosesynError
 
 
 def main(args: Any = None) -> None:
     """The ``lightning`` command. Bad input ends in one line on stderr and exit status 2."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    keep_freed_memory()
     # Here, not above: `--help` of a mistyped command need not wait for torch.
     import torch
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI

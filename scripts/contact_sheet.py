@@ -1,6 +1,7 @@
 """Write a PNG of synthetic samples, with their labels drawn on every second one.
 
-python scripts/contact_sheet.py sheet.png --count 64 --size 128 --seed 0
+python scripts/contact_sheet.py docs/images/samples.jpg --size 160 --columns 10 --count 20 --seed 3000
+python scripts/contact_sheet.py docs/images/contact_sheet.jpg --size 160 --count 64 --no-labels
 """
 
 from __future__ import annotations
@@ -14,25 +15,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from callbacks.drawing import draw_skeleton
 from human.batch import PoseBatch
 from human.motion import load_motion_bank
-from human.skeleton import POSE32
 from synth.engines import RenderedEngine
 from synth.scene import sample_scene
-
-_LEFT, _RIGHT, _MIDDLE = (255, 160, 40), (40, 160, 255), (60, 230, 60)
-
-
-def draw_labels(image: np.ndarray, joints_J2: np.ndarray, conf_J: np.ndarray) -> np.ndarray:
-    """A copy of (H,W,3) RGB with bones and joints: left orange, right blue, middle green."""
-    scale, image = 4, image.copy()
-    for parent, child in POSE32.bones:
-        if conf_J[parent] and conf_J[child]:
-            name = POSE32.joints[child]
-            colour = _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
-            ends = [tuple(int(v) for v in np.round(joints_J2[j] * 2**scale)) for j in (parent, child)]
-            cv2.line(image, ends[0], ends[1], colour, 1, cv2.LINE_AA, scale)
-    return image
 
 
 def contact_sheet(batch: PoseBatch, columns: int, labels: bool, zoom: int) -> np.ndarray:
@@ -44,7 +31,7 @@ def contact_sheet(batch: PoseBatch, columns: int, labels: bool, zoom: int) -> np
         plain = cv2.resize(image.transpose(1, 2, 0), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
         tiles.append(plain)
         if labels:
-            tiles.append(draw_labels(plain, (joints + 0.5) * zoom - 0.5, conf))
+            tiles.append(draw_skeleton(plain, (joints + 0.5) * zoom - 0.5, conf, zoom=1))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 

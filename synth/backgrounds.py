@@ -60,7 +60,7 @@ class BackgroundBank:
             image = _crop(self._halved[rng.integers(len(self.pictures))], rng, size)
         else:
             image = _SCENES[rng.integers(len(_SCENES))](rng, size)
-        if rng.random() < 0.3:
+        if rng.random() < 0.12:  # flat shapes look like nothing that is photographed: few
             _add_clutter(image, rng, int(rng.integers(1, 6)))
         if rng.random() < 0.3:  # out of focus
             sigma = float(rng.uniform(0.003, 0.015)) * max(size)

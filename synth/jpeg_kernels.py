@@ -15,13 +15,8 @@ import warp as wp
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 vec8 = wp.types.vector(length=8, dtype=wp.int32)
-#: A block by rows.
-mat88 = wp.types.matrix(shape=(8, 8), dtype=wp.int32)
-
-
-@wp.func
-def plain(value: int) -> vec8:
-    return vec8(value, value, value, value, value, value, value, value)
+#: Eight pixels side by side.
+vec8ub = wp.types.vector(length=8, dtype=wp.uint8)
 
 
 @wp.struct
@@ -157,40 +152,45 @@ def step_of(base: int, quality: int) -> int:
 
 
 @wp.func
-def coarse(value: int, step: int) -> int:
-    """Quantised (the transform is 8 times too large) and restored."""
-    size = (wp.abs(value) + step * 4) / (step * 8) * step
-    if value < 0:
-        return -size
-    return size
+def coarse(value: int, step: int, inverse_step: int) -> int:
+    """Quantised (the transform is 8 times too large) and restored.
+
+    An 8-bit block's coefficients stay below 2^13, so the dividend is below 2^11: multiplying with the reciprocal in 19
+    bits, rounded up, is the exact quotient for every step up to 255.
+    """
+    size = ((((wp.abs(value) + step * 4) >> 3) * inverse_step) >> 19) * step
+    return wp.where(value < 0, -size, size)
 
 
 @wp.func
-def coarse_row(value: vec8, kind: int, row: int, b: int, steps: wp.array3d[vec8]) -> vec8:
-    step = steps[b, kind, row]
+def coarse_row(value: vec8, step: vec8, inverse_step: vec8) -> vec8:
     return vec8(
-        coarse(value[0], step[0]),
-        coarse(value[1], step[1]),
-        coarse(value[2], step[2]),
-        coarse(value[3], step[3]),
-        coarse(value[4], step[4]),
-        coarse(value[5], step[5]),
-        coarse(value[6], step[6]),
-        coarse(value[7], step[7]),
+        coarse(value[0], step[0], inverse_step[0]),
+        coarse(value[1], step[1], inverse_step[1]),
+        coarse(value[2], step[2], inverse_step[2]),
+        coarse(value[3], step[3], inverse_step[3]),
+        coarse(value[4], step[4], inverse_step[4]),
+        coarse(value[5], step[5], inverse_step[5]),
+        coarse(value[6], step[6], inverse_step[6]),
+        coarse(value[7], step[7], inverse_step[7]),
     )
 
 
 @wp.kernel
 def steps_kernel(base: wp.array3d[wp.int32], quality: wp.array[wp.int32], span: int, steps: wp.array3d[vec8]):
-    """Quantisation tables (luma, chroma) of each row of the batch, by rows."""
+    """Quantisation tables (luma, chroma), and the reciprocals of both, of each row of the batch, by rows."""
     b, group = wp.tid()
     if quality[b] <= 0:
         return
     for i in range(group * span, wp.min((group + 1) * span, 16)):
         row = vec8()
+        inverse_row = vec8()
         for x in range(8):
-            row[x] = step_of(base[i / 8, i % 8, x], quality[b])
+            step = step_of(base[i / 8, i % 8, x], quality[b])
+            row[x] = step
+            inverse_row[x] = (524288 + step - 1) / step
         steps[b, i / 8, i % 8] = row
+        steps[b, 2 + i / 8, i % 8] = inverse_row
 
 
 @wp.func
@@ -224,6 +224,7 @@ def split_kernel(
     bottom = image.shape[2] - 1
     right = image.shape[3] - 1
     last = bottom / 2
+    halved = subsampled[b] != 0
     for i in range(group * span, wp.min((group + 1) * span, half * (planes.shape[2] / 2))):
         cy = i / half
         cx = i % half
@@ -238,43 +239,55 @@ def split_kernel(
             green = int(image[b, 1, from_y, from_x])
             blue = int(image[b, 2, from_y, from_x])
             planes[b, 0, y, x] = wp.uint8(luma(red, green, blue))
-            if subsampled[b] != 0 and cy > last:  # below the picture, averaged rows are repeated, not pixels
+            if halved and cy > last:  # below the picture, averaged rows are repeated, not pixels
                 from_y = wp.min(2 * last + (k >> 1), bottom)
                 red = int(image[b, 0, from_y, from_x])
                 green = int(image[b, 1, from_y, from_x])
                 blue = int(image[b, 2, from_y, from_x])
             cb = chroma_blue(red, green, blue)
             cr = chroma_red(red, green, blue)
-            if subsampled[b] != 0:
+            if halved:
                 blue_sum += cb
                 red_sum += cr
             else:
                 planes[b, 1, y, x] = wp.uint8(cb)
                 planes[b, 2, y, x] = wp.uint8(cr)
-        if subsampled[b] != 0:
+        if halved:
             planes[b, 1, cy, cx] = wp.uint8(blue_sum >> 2)
             planes[b, 2, cy, cx] = wp.uint8(red_sum >> 2)
 
 
 @wp.func
-def loaded(planes: wp.array4d[wp.uint8], b: int, c: int, y: int, x: int) -> vec8:
-    """Eight pixels below each other."""
+def byte(value: int) -> wp.uint8:
+    return wp.uint8(wp.clamp(value, 0, 255))
+
+
+@wp.func
+def centred(value: vec8ub) -> vec8:
     return vec8(
-        int(planes[b, c, y, x]) - 128,
-        int(planes[b, c, y + 1, x]) - 128,
-        int(planes[b, c, y + 2, x]) - 128,
-        int(planes[b, c, y + 3, x]) - 128,
-        int(planes[b, c, y + 4, x]) - 128,
-        int(planes[b, c, y + 5, x]) - 128,
-        int(planes[b, c, y + 6, x]) - 128,
-        int(planes[b, c, y + 7, x]) - 128,
+        int(value[0]) - 128,
+        int(value[1]) - 128,
+        int(value[2]) - 128,
+        int(value[3]) - 128,
+        int(value[4]) - 128,
+        int(value[5]) - 128,
+        int(value[6]) - 128,
+        int(value[7]) - 128,
     )
 
 
 @wp.func
-def stored(value: vec8, planes: wp.array4d[wp.uint8], b: int, c: int, y: int, x: int):
-    for k in range(8):
-        planes[b, c, y + k, x] = wp.uint8(wp.clamp(value[k] + 128, 0, 255))
+def bytes_of(value: vec8) -> vec8ub:
+    return vec8ub(
+        byte(value[0] + 128),
+        byte(value[1] + 128),
+        byte(value[2] + 128),
+        byte(value[3] + 128),
+        byte(value[4] + 128),
+        byte(value[5] + 128),
+        byte(value[6] + 128),
+        byte(value[7] + 128),
+    )
 
 
 @wp.kernel
@@ -283,57 +296,55 @@ def blocks_kernel(
     subsampled: wp.array[wp.int32],
     steps: wp.array3d[vec8],
     span: int,
-    planes: wp.array4d[wp.uint8],
+    planes: wp.array4d[vec8ub],
 ):
-    """Transform, quantise and restore each 8x8 block in place."""
+    """Transform, quantise and restore each 8x8 block in place; ``planes`` by eight pixels side by side."""
     b, group = wp.tid()
     if quality[b] <= 0:
         return
-    across = planes.shape[3] / 8
-    per_plane = across * (planes.shape[2] / 8)
+    across = planes.shape[3]
+    down = planes.shape[2] / 8
+    per_plane = across * down
+    halved = subsampled[b] != 0
     for i in range(group * span, wp.min((group + 1) * span, 3 * per_plane)):
         c = i / per_plane
-        y = 8 * ((i % per_plane) / across)
-        x = 8 * (i % across)
-        if c == 0 or subsampled[b] == 0 or (2 * y < planes.shape[2] and 2 * x < planes.shape[3]):
-            m = Block()
-            m.a = loaded(planes, b, c, y, x)
-            m.b = loaded(planes, b, c, y, x + 1)
-            m.c = loaded(planes, b, c, y, x + 2)
-            m.d = loaded(planes, b, c, y, x + 3)
-            m.e = loaded(planes, b, c, y, x + 4)
-            m.f = loaded(planes, b, c, y, x + 5)
-            m.g = loaded(planes, b, c, y, x + 6)
-            m.h = loaded(planes, b, c, y, x + 7)
-            m = forward(transposed(forward(m, 4, 0, 11)), 1, 2, 15)
+        row = (i % per_plane) / across
+        x = i % across
+        if c == 0 or not halved or (2 * row < down and 2 * x < across):
+            y = 8 * row
             kind = wp.min(c, 1)
-            m.a = coarse_row(m.a, kind, 0, b, steps)
-            m.b = coarse_row(m.b, kind, 1, b, steps)
-            m.c = coarse_row(m.c, kind, 2, b, steps)
-            m.d = coarse_row(m.d, kind, 3, b, steps)
-            m.e = coarse_row(m.e, kind, 4, b, steps)
-            m.f = coarse_row(m.f, kind, 5, b, steps)
-            m.g = coarse_row(m.g, kind, 6, b, steps)
-            m.h = coarse_row(m.h, kind, 7, b, steps)
-            m = inverse(transposed(inverse(m, 11)), 18)
-            stored(m.a, planes, b, c, y, x)
-            stored(m.b, planes, b, c, y, x + 1)
-            stored(m.c, planes, b, c, y, x + 2)
-            stored(m.d, planes, b, c, y, x + 3)
-            stored(m.e, planes, b, c, y, x + 4)
-            stored(m.f, planes, b, c, y, x + 5)
-            stored(m.g, planes, b, c, y, x + 6)
-            stored(m.h, planes, b, c, y, x + 7)
+            m = Block()
+            m.a = centred(planes[b, c, y + 0, x])
+            m.b = centred(planes[b, c, y + 1, x])
+            m.c = centred(planes[b, c, y + 2, x])
+            m.d = centred(planes[b, c, y + 3, x])
+            m.e = centred(planes[b, c, y + 4, x])
+            m.f = centred(planes[b, c, y + 5, x])
+            m.g = centred(planes[b, c, y + 6, x])
+            m.h = centred(planes[b, c, y + 7, x])
+            m = forward(transposed(forward(transposed(m), 4, 0, 11)), 1, 2, 15)
+            m.a = coarse_row(m.a, steps[b, kind, 0], steps[b, kind + 2, 0])
+            m.b = coarse_row(m.b, steps[b, kind, 1], steps[b, kind + 2, 1])
+            m.c = coarse_row(m.c, steps[b, kind, 2], steps[b, kind + 2, 2])
+            m.d = coarse_row(m.d, steps[b, kind, 3], steps[b, kind + 2, 3])
+            m.e = coarse_row(m.e, steps[b, kind, 4], steps[b, kind + 2, 4])
+            m.f = coarse_row(m.f, steps[b, kind, 5], steps[b, kind + 2, 5])
+            m.g = coarse_row(m.g, steps[b, kind, 6], steps[b, kind + 2, 6])
+            m.h = coarse_row(m.h, steps[b, kind, 7], steps[b, kind + 2, 7])
+            m = transposed(inverse(transposed(inverse(m, 11)), 18))
+            planes[b, c, y + 0, x] = bytes_of(m.a)
+            planes[b, c, y + 1, x] = bytes_of(m.b)
+            planes[b, c, y + 2, x] = bytes_of(m.c)
+            planes[b, c, y + 3, x] = bytes_of(m.d)
+            planes[b, c, y + 4, x] = bytes_of(m.e)
+            planes[b, c, y + 5, x] = bytes_of(m.f)
+            planes[b, c, y + 6, x] = bytes_of(m.g)
+            planes[b, c, y + 7, x] = bytes_of(m.h)
 
 
 @wp.func
-def column(planes: wp.array4d[wp.uint8], b: int, c: int, near: int, far: int, x: int) -> int:
-    return 3 * int(planes[b, c, near, x]) + int(planes[b, c, far, x])
-
-
-@wp.func
-def byte(value: int) -> wp.uint8:
-    return wp.uint8(wp.clamp(value, 0, 255))
+def around(planes: wp.array4d[wp.uint8], b: int, c: int, y: int, left: int, x: int, right: int) -> wp.vec3i:
+    return wp.vec3i(int(planes[b, c, y, left]), int(planes[b, c, y, x]), int(planes[b, c, y, right]))
 
 
 @wp.kernel
@@ -352,11 +363,17 @@ def join_kernel(
     width = image.shape[3]
     half = (width + 1) / 2
     last = (height + 1) / 2 - 1
+    halved = subsampled[b] != 0
     for i in range(group * span, wp.min((group + 1) * span, half * (last + 1))):
         cy = i / half
         cx = i % half
         left = wp.max(cx - 1, 0)
         right = wp.min(cx + 1, half - 1)
+        near_blue = wp.vec3i(0, 0, 0)
+        near_red = wp.vec3i(0, 0, 0)
+        if halved:
+            near_blue = 3 * around(planes, b, 1, cy, left, cx, right)
+            near_red = 3 * around(planes, b, 2, cy, left, cx, right)
         for row in range(2):
             y = 2 * cy + row
             far = wp.clamp(cy - 1 + 2 * row, 0, last)
@@ -364,13 +381,13 @@ def join_kernel(
             blue1 = int(0)  # noqa: RUF046, UP018
             red0 = int(0)  # noqa: RUF046, UP018
             red1 = int(0)  # noqa: RUF046, UP018
-            if subsampled[b] != 0:
-                here = 3 * column(planes, b, 1, cy, far, cx)
-                blue0 = (here + column(planes, b, 1, cy, far, left) + 8) >> 4
-                blue1 = (here + column(planes, b, 1, cy, far, right) + 7) >> 4
-                here = 3 * column(planes, b, 2, cy, far, cx)
-                red0 = (here + column(planes, b, 2, cy, far, left) + 8) >> 4
-                red1 = (here + column(planes, b, 2, cy, far, right) + 7) >> 4
+            if halved:
+                three = near_blue + around(planes, b, 1, far, left, cx, right)
+                blue0 = (3 * three[1] + three[0] + 8) >> 4
+                blue1 = (3 * three[1] + three[2] + 7) >> 4
+                three = near_red + around(planes, b, 2, far, left, cx, right)
+                red0 = (3 * three[1] + three[0] + 8) >> 4
+                red1 = (3 * three[1] + three[2] + 7) >> 4
             else:
                 blue0 = int(planes[b, 1, y, 2 * cx])
                 blue1 = int(planes[b, 1, y, 2 * cx + 1])

@@ -163,17 +163,22 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
     some = occluder[rows]
     joint = joints2d_BJ2.to(device).float()[rows[:, None], some.joint].nan_to_num(0.0, 0.0, 0.0).clamp(-1e5, 1e5)
     centre = (joint + some.offset).contiguous()
-    before = image[rows].flatten(1, 2)
-    after, clear = torch.empty_like(before), torch.empty(before.shape[:2], device=device)
+    kind, half, variant = (x.contiguous() for x in (some.kind, some.half, some.variant))
+    shape = [wp.from_torch(kind), rw.vectors(half, wp.vec2), wp.from_torch(variant)]
+    leaves = rw.vectors(torch.empty((*kind.shape, int(kernels.LEAVES), 4), device=device), wp.vec4)
+    rw.launch(kernels.leaves_kernel, len(rows), kind.shape[1] * int(kernels.LEAVES), shape, [leaves], device)
     inputs = [
-        rw.vectors(before, wp.vec3),
-        wp.from_torch(some.kind.contiguous()),
-        *(rw.vectors(x.contiguous(), wp.vec2) for x in (centre, some.half, some.turn)),
-        *(wp.from_torch(x.contiguous()) for x in (some.soft, some.variant)),
+        wp.from_torch(rows),
+        shape[0],
+        rw.vectors(centre, wp.vec2),
+        shape[1],
+        rw.vectors(some.turn.contiguous(), wp.vec2),
+        wp.from_torch(some.soft.contiguous()),
+        shape[2],
+        leaves,
         rw.vectors(some.texture.contiguous(), kernels.vec3ub),
         width,
     ]
-    outputs = [rw.vectors(after, wp.vec3), wp.from_torch(clear)]
+    outputs = [rw.vectors(image.view(count, -1, 3), wp.vec3), wp.from_torch(visible.view(count, -1))]
     rw.launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)
-    image[rows], visible[rows] = after.view(-1, height, width, 3), clear.view(-1, height, width)
     return image, visible

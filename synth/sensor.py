@@ -45,7 +45,7 @@ class SensorConfig:
     motion: tuple[float, float] = (0.015, 0.05)
     downscale_probability: float = 0.25
     downscale: tuple[float, float] = (1.2, 2.5)
-    noise: tuple[float, float] = (0.5, 7.0)
+    noise: tuple[float, float] = (0.5, 5.0)
     shot_noise: tuple[float, float] = (0.0, 0.8)
     jpeg_probability: float = 0.6
     jpeg: tuple[float, float] = (40.0, 95.0)
@@ -176,9 +176,9 @@ def _expose(image: Tensor, sensor: Sensor, out: Tensor) -> None:
 
     blur, factor = wp.from_torch(sensor.blur), wp.from_torch(sensor.factor)
     motion = rw.vectors(sensor.motion.contiguous(), wp.vec2)
-    taps, tone = floats(64), floats(257, 2)
+    taps, tone = floats(64), floats(257, 3)
     columns = [wp.from_torch(c) for c in (sensor.gamma, sensor.contrast, sensor.noise, sensor.shot)]
-    tables = [wp.from_torch(taps), rw.vectors(tone, wp.vec2)]
+    tables = [wp.from_torch(taps), vec(tone)]
     rw.launch(kernels.prepare_kernel, count, 257, [blur, *columns], tables, device)
 
     source = image.view(count, pixels, 3)
@@ -220,12 +220,13 @@ def through_jpeg(image_B3HW: Tensor, quality_B: Tensor, subsampled_B: Tensor) ->
     count, _, height, width = image_B3HW.shape
     tall, wide = -(-height // 16) * 16, -(-width // 16) * 16
     planes = torch.empty((count, 3, tall, wide), dtype=torch.uint8, device=device)
-    steps = torch.empty((count, 2, 8, 8), dtype=torch.int32, device=device)
+    steps = torch.empty((count, 4, 8, 8), dtype=torch.int32, device=device)
     quality, halved = wp.from_torch(quality_B), wp.from_torch(subsampled_B)
     image, split, table = wp.from_torch(image_B3HW), wp.from_torch(planes), rw.vectors(steps, kernels.vec8)
     rw.launch(kernels.steps_kernel, count, 16, [wp.from_torch(_base_tables(device)), quality], [table], device)
     rw.launch(kernels.split_kernel, count, tall * wide // 4, [image, quality, halved], [split], device)
-    rw.launch(kernels.blocks_kernel, count, 3 * tall * wide // 64, [quality, halved, table], [split], device)
+    by_eight = rw.vectors(planes.view(count, 3, tall, wide // 8, 8), kernels.vec8ub)
+    rw.launch(kernels.blocks_kernel, count, 3 * tall * wide // 64, [quality, halved, table], [by_eight], device)
     items = ((height + 1) // 2) * ((width + 1) // 2)
     rw.launch(kernels.join_kernel, count, items, [split, quality, halved], [image], device)
 

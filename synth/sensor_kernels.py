@@ -30,6 +30,11 @@ def radius_of(sigma: float) -> int:
     return wp.min(int(wp.ceil(2.7 * sigma)), TAPS - 1)
 
 
+@wp.func
+def curve_at(step: int, gamma: float, contrast: float) -> float:
+    return (255.0 * wp.pow(float(step) / float(TONES), gamma) - 128.0) * contrast + 128.0
+
+
 @wp.kernel
 def prepare_kernel(
     blur: wp.array[wp.float32],
@@ -39,15 +44,15 @@ def prepare_kernel(
     shot: wp.array[wp.float32],
     span: int,
     taps: wp.array2d[wp.float32],
-    tone: wp.array2d[wp.vec2],
+    tone: wp.array2d[wp.vec3],
 ):
-    """Per row: the Gaussian's taps, and (value, standard deviation of its noise) over the input's levels."""
+    """Per row: the Gaussian's taps, and (value, rise to the next, deviation of its noise) over the input's levels."""
     b, group = wp.tid()
     for i in range(group * span, wp.min((group + 1) * span, TONES + 1)):
-        level = wp.pow(float(i) / float(TONES), gamma[b])
-        value = (255.0 * level - 128.0) * contrast[b] + 128.0
+        value = curve_at(i, gamma[b], contrast[b])
+        rise = curve_at(i + 1, gamma[b], contrast[b]) - value
         bright = wp.clamp(value, 0.0, 255.0) / 128.0
-        tone[b, i] = wp.vec2(value, noise[b] * wp.sqrt(1.0 - shot[b] + shot[b] * bright))
+        tone[b, i] = wp.vec3(value, rise, noise[b] * wp.sqrt(1.0 - shot[b] + shot[b] * bright))
     if group == 0 and blur[b] > 0.0:
         radius = radius_of(blur[b])
         total = float(0.0)  # noqa: UP018 (a Warp variable that a loop changes must be declared by a call)
@@ -74,14 +79,20 @@ def blur_across_kernel(
     if blur[b] <= 0.0:
         return
     radius = radius_of(blur[b])
-    for i in range(group * span, wp.min((group + 1) * span, image.shape[1])):
-        x = i % width
-        row = i - x
-        total = taps[b, 0] * image[b, i]
-        for k in range(1, radius + 1):
-            left = image[b, row + wp.max(x - k, 0)]
-            right = image[b, row + wp.min(x + k, width - 1)]
-            total += taps[b, k] * (left + right)
+    line = image[b]
+    weights = taps[b]
+    x = (group * span) % width - 1
+    for i in range(group * span, wp.min((group + 1) * span, line.shape[0])):
+        x += 1
+        if x == width:
+            x = 0
+        total = weights[0] * line[i]
+        if x >= radius and x + radius < width:
+            for k in range(1, radius + 1):
+                total += weights[k] * (line[i - k] + line[i + k])
+        else:
+            for k in range(1, radius + 1):
+                total += weights[k] * (line[i - wp.min(k, x)] + line[i + wp.min(k, width - 1 - x)])
         out[b, i] = total
 
 
@@ -98,14 +109,21 @@ def blur_down_kernel(
     if blur[b] <= 0.0:
         return
     radius = radius_of(blur[b])
-    last = image.shape[1] - width
-    for i in range(group * span, wp.min((group + 1) * span, image.shape[1])):
-        x = i % width
-        total = taps[b, 0] * image[b, i]
-        for k in range(1, radius + 1):
-            above = image[b, wp.max(i - k * width, x)]
-            below = image[b, wp.min(i + k * width, last + x)]
-            total += taps[b, k] * (above + below)
+    line = image[b]
+    weights = taps[b]
+    far = radius * width
+    last = line.shape[0] - width
+    for i in range(group * span, wp.min((group + 1) * span, line.shape[0])):
+        total = weights[0] * line[i]
+        if i >= far and i < line.shape[0] - far:
+            for k in range(1, radius + 1):
+                total += weights[k] * (line[i - k * width] + line[i + k * width])
+        else:
+            x = i % width
+            for k in range(1, radius + 1):
+                above = line[wp.max(i - k * width, x)]
+                below = line[wp.min(i + k * width, last + x)]
+                total += weights[k] * (above + below)
         out[b, i] = total
 
 
@@ -132,29 +150,33 @@ def motion_kernel(
     height = image.shape[1] / width
     reach = 0.5 * length + 0.5
     steps = int(wp.ceil(reach)) - 1
+    soft = blur[b] > 0.0
+    upright = dy > dx
+    along = wp.where(upright, width, 1)
+    aside_step = wp.where(upright, 1, width)
+    margin = steps + 1
     for i in range(group * span, wp.min((group + 1) * span, image.shape[1])):
         x = i % width
         y = i / width
+        inside = x >= margin and y >= margin and x + margin < width and y + margin < height
         total = wp.vec3(0.0, 0.0, 0.0)
         weights = float(0.0)  # noqa: UP018
         for k in range(-steps, steps + 1):
             aside = float(k) * slope
             low = int(wp.floor(aside))
             share = aside - float(low)
-            x0 = x + k
-            y0 = y + low
-            x1 = x0
-            y1 = y0 + 1
-            if dy > dx:
-                x0 = x + low
-                y0 = y + k
-                x1 = x0 + 1
-                y1 = y0
-            at0 = wp.clamp(y0, 0, height - 1) * width + wp.clamp(x0, 0, width - 1)
-            at1 = wp.clamp(y1, 0, height - 1) * width + wp.clamp(x1, 0, width - 1)
+            at0 = i + k * along + low * aside_step
+            at1 = at0 + aside_step
+            if not inside:
+                x0 = wp.where(upright, x + low, x + k)
+                y0 = wp.where(upright, y + k, y + low)
+                x1 = wp.where(upright, x0 + 1, x0)
+                y1 = wp.where(upright, y0, y0 + 1)
+                at0 = wp.clamp(y0, 0, height - 1) * width + wp.clamp(x0, 0, width - 1)
+                at1 = wp.clamp(y1, 0, height - 1) * width + wp.clamp(x1, 0, width - 1)
             weight = wp.min(reach - wp.abs(float(k)), 1.0)
             weights += weight
-            if blur[b] > 0.0:
+            if soft:
                 total += (weight * (1.0 - share)) * blurred[b, at0] + (weight * share) * blurred[b, at1]
             else:
                 total += (weight * (1.0 - share)) * image[b, at0] + (weight * share) * image[b, at1]
@@ -189,6 +211,7 @@ def shrink_kernel(
     step_x = float(width) / float(small_w)
     step_y = float(height) / float(small_h)
     shaken = motion[b][0] != 0.0 or motion[b][1] != 0.0
+    soft = blur[b] > 0.0
     for i in range(group * span, wp.min((group + 1) * span, small_w * small_h)):
         left = float(i % small_w) * step_x
         top = float(i / small_w) * step_y
@@ -202,7 +225,7 @@ def shrink_kernel(
                 at = y * width + x
                 if shaken:
                     total += weight * moved[b, at]
-                elif blur[b] > 0.0:
+                elif soft:
                     total += weight * blurred[b, at]
                 else:
                     total += weight * image[b, at]
@@ -250,15 +273,13 @@ def hashed(word: wp.uint32) -> wp.uint32:
 
 
 @wp.func
-def developed(
-    value: float, tint: float, b: int, tone: wp.array2d[wp.vec2], normal: wp.array[wp.float32], quantile: wp.uint32
-) -> wp.uint8:
+def developed(value: float, tint: float, tone: wp.array[wp.vec3], normal: float) -> wp.uint8:
     at = wp.clamp(value, 0.0, 255.0) * (float(TONES) / 255.0)
     step = wp.min(int(at), TONES - 1)
-    low = tone[b, step]
-    curve = low[0] + (at - float(step)) * (tone[b, step + 1][0] - low[0])
+    low = tone[step]
+    curve = low[0] + (at - float(step)) * low[1]
     # The sensor saturates first; noise comes on top.
-    out = wp.clamp(curve * tint, 0.0, 255.0) + low[1] * normal[int(quantile)]
+    out = wp.clamp(curve * tint, 0.0, 255.0) + low[2] * normal
     return wp.uint8(int(wp.clamp(out + 0.5, 0.0, 255.0)))
 
 
@@ -274,7 +295,7 @@ def develop_kernel(
     grey: wp.array[wp.float32],
     tint: wp.array[wp.vec3],
     seed: wp.array[wp.int64],
-    tone: wp.array2d[wp.vec2],
+    tone: wp.array2d[wp.vec3],
     normal: wp.array[wp.float32],
     span: int,
     out: wp.array3d[wp.uint8],
@@ -284,19 +305,28 @@ def develop_kernel(
     key = hashed(wp.uint32(seed[b])) ^ wp.uint32(seed[b] >> wp.int64(32))
     mask = wp.uint32(QUANTILES - 1)
     shaken = motion[b][0] != 0.0 or motion[b][1] != 0.0
+    shrunk = factor[b] > 1.0
+    soft = blur[b] > 0.0
+    pale = grey[b]
+    red = tint[b][0]
+    green = tint[b][1]
+    blue = tint[b][2]
+    curve = tone[b]
     for i in range(group * span, wp.min((group + 1) * span, image.shape[1])):
-        colour = image[b, i]
-        if factor[b] > 1.0:
+        colour = wp.vec3(0.0, 0.0, 0.0)
+        if shrunk:
             colour = resized[b, i]
         elif shaken:
             colour = moved[b, i]
-        elif blur[b] > 0.0:
+        elif soft:
             colour = blurred[b, i]
-        if grey[b] > 0.0:
+        else:
+            colour = image[b, i]
+        if pale > 0.0:
             luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-            colour += grey[b] * (wp.vec3(luma, luma, luma) - colour)
+            colour += pale * (wp.vec3(luma, luma, luma) - colour)
         first = hashed(wp.uint32(i) ^ key)
         second = hashed(first ^ GOLDEN)
-        out[b, 0, i] = developed(colour[0], tint[b][0], b, tone, normal, first & mask)
-        out[b, 1, i] = developed(colour[1], tint[b][1], b, tone, normal, (first >> wp.uint32(16)) & mask)
-        out[b, 2, i] = developed(colour[2], tint[b][2], b, tone, normal, second & mask)
+        out[b, 0, i] = developed(colour[0], red, curve, normal[int(first & mask)])
+        out[b, 1, i] = developed(colour[1], green, curve, normal[int((first >> wp.uint32(16)) & mask)])
+        out[b, 2, i] = developed(colour[2], blue, curve, normal[int(second & mask)])

@@ -85,7 +85,7 @@ def test_a_generation_with_its_provenance(data: People, tmp_path: Path) -> None:
     assert done.challenge_error == pytest.approx(np.mean(done.mined.errors[done.mined.challenges]))
     assert told[0] == ("mine", 0, 1)
     assert told[-1] == ("synthesise", SAMPLES, SAMPLES)
-    assert {"mine", "vary", "render", "filter", "commit"} == set(done.seconds)
+    assert {"mine", "vary", "references", "render", "filter", "commit"} == set(done.seconds)
     assert all(s >= 0 for s in done.seconds.values())
 
 
