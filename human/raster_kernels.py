@@ -90,14 +90,6 @@ def draw(
         return
     if (p0[2] & p1[2] & p2[2]) < 0:
         return
-    left = wp.max((wp.min(wp.min(p0[0], p1[0]), p2[0]) + ROUND_UP) >> SUBPIXEL_BITS, 0)
-    right = wp.min(wp.max(wp.max(p0[0], p1[0]), p2[0]) >> SUBPIXEL_BITS, width - 1)
-    if left > right:
-        return
-    top = wp.max((wp.min(wp.min(p0[1], p1[1]), p2[1]) + ROUND_UP) >> SUBPIXEL_BITS, 0)
-    bottom = wp.min(wp.max(wp.max(p0[1], p1[1]), p2[1]) >> SUBPIXEL_BITS, height - 1)
-    if top > bottom:
-        return
     x0 = wp.int64(p0[0])
     y0 = wp.int64(p0[1])
     x1 = wp.int64(p1[0])
@@ -107,6 +99,14 @@ def draw(
     area = edge(x0, y0, x1, y1, x2, y2)
     # With y down, a face wound counter-clockwise as seen from the camera has a negative area.
     if area == wp.int64(0) or (f < culled and area > wp.int64(0)):
+        return
+    left = wp.max((wp.min(wp.min(p0[0], p1[0]), p2[0]) + ROUND_UP) >> SUBPIXEL_BITS, 0)
+    right = wp.min(wp.max(wp.max(p0[0], p1[0]), p2[0]) >> SUBPIXEL_BITS, width - 1)
+    if left > right:
+        return
+    top = wp.max((wp.min(wp.min(p0[1], p1[1]), p2[1]) + ROUND_UP) >> SUBPIXEL_BITS, 0)
+    bottom = wp.min(wp.max(wp.max(p0[1], p1[1]), p2[1]) >> SUBPIXEL_BITS, height - 1)
+    if top > bottom:
         return
     sign = wp.int64(1)
     if area < wp.int64(0):

@@ -26,9 +26,15 @@ SOCK = wp.constant(4)
 HAT = wp.constant(5)
 SKIRT = wp.constant(6)
 HAIR = wp.constant(7)
+#: The layer of hair (``synth.dressed.LAYERS``).
+HAIR_LAYER = wp.constant(4)
 
+#: Vertices in a row whose fields have common bounds.
+BLOCK = wp.constant(32)
 #: Metres outside a garment's border up to which it still shapes a shell: about the length of a shell's triangles.
 NEAR = wp.constant(-0.08)
+#: A vertex cut by more than this is no corner of a drawn face: triangles are smaller (metres).
+HIDDEN = wp.constant(-0.1)
 
 
 @wp.func
@@ -76,11 +82,52 @@ def garment_depth(kind: int, params: vec8, field: vec6) -> float:
         else:
             fringe = wp.max(reach, 0.0)
             depth -= params[3] * wp.clamp(z * 25.0, 0.0, 1.0) * (1.0 - fringe) + params[6] * fringe
-            if params[4] > 0.0:
+            if params[4] > 0.0 and depth > NEAR:  # (it only takes away)
                 side = field[0]
                 ragged = 0.5 + 0.5 * wp.sin(190.0 * side + 110.0 * z + 2.0 * wp.sin(67.0 * side - 90.0 * z))
                 depth -= params[4] * (1.0 + 9.0 * fringe) * ragged
     return depth
+
+
+@wp.func
+def deepest(kind: int, params: vec8, low: vec6, high: vec6) -> float:
+    """No point whose fields lie between ``low`` and ``high`` has a greater :func:`garment_depth`."""
+    hem = params[2]
+    leg = params[5]
+    depth = float(-1.0)  # noqa: UP018
+    if kind == TOP:
+        depth = wp.min(wp.min(0.26 * (params[1] - low[3]), high[1] - hem), params[3] - low[1])
+        if params[4] < 0.0:
+            depth += 10.0
+    elif kind == LEGS or kind == SKIRT:  # noqa: SIM109 (Warp knows no `in`)
+        depth = wp.min(hem - low[1], 0.4 * (high[4] + leg) + wp.max(-params[6], 0.0))
+    elif kind == SHOE:
+        depth = hem - low[1]
+    elif kind == SOCK:
+        depth = 0.4 * (leg - 2.0 - low[4])
+    elif kind == HAT:
+        depth = high[5] - hem
+    elif kind == HAIR:
+        depth = high[5] - hem
+        if params[1] > 0.0:
+            across = wp.min(params[1], params[3] - low[2])
+            depth = wp.max(depth, wp.min(across, wp.min(high[1] - leg, params[4] - low[1])))
+        else:
+            depth += 2.0 * (wp.max(-params[3], 0.0) + wp.max(-params[6], 0.0))
+    return depth
+
+
+@wp.func
+def garments_near(
+    kind: wp.array2d[wp.int32], params: wp.array2d[vec8], bounds: wp.array2d[vec6], b: int, block: int
+) -> int:
+    """The garments of row ``b`` that may shape a vertex of a block, as bits; ``bounds`` are those of its fields."""
+    out = int(0)  # noqa: RUF046, UP018
+    for g in range(kind.shape[1]):
+        what = kind[b, g]
+        if what != NONE and deepest(what, params[b, g], bounds[block, 0], bounds[block, 1]) > NEAR - 1.0e-5:
+            out = out | (1 << g)
+    return out
 
 
 @wp.func
@@ -148,14 +195,17 @@ def stand_off(kind: int, params: vec8, phase: float, field: vec6, normal: wp.vec
 
 @wp.func
 def ring_normal(
-    verts: wp.array2d[wp.vec3], b: int, v: int, starts: wp.array[wp.int32], ring: wp.array[wp.vec2i]
+    verts: wp.array2d[wp.vec3], b: int, v: int, starts: wp.array[wp.int32], ring: wp.array[wp.int32]
 ) -> wp.vec3:
-    """Area-weighted unit normal; ``ring`` holds the two other corners of each face around each vertex."""
+    """Area-weighted unit normal; ``ring`` holds the corners around each vertex in turn (synth.dressed._rings)."""
     total = wp.vec3(0.0, 0.0, 0.0)
     p = verts[b, v]
-    for i in range(starts[v], starts[v + 1]):
-        c = ring[i]
-        total += wp.cross(verts[b, c[0]] - p, verts[b, c[1]] - p)
+    begin = starts[v]
+    last = verts[b, ring[begin]] - p
+    for i in range(begin + 1, starts[v + 1]):
+        following = verts[b, ring[i]] - p
+        total += wp.cross(last, following)
+        last = following
     return wp.normalize(total)
 
 
@@ -174,8 +224,9 @@ def drape_skin_kernel(
     verts: wp.array2d[wp.vec3],
     skin: int,
     fields: wp.array[vec6],
+    bounds: wp.array2d[vec6],
     starts: wp.array[wp.int32],
-    ring: wp.array[wp.vec2i],
+    ring: wp.array[wp.int32],
     kind: wp.array2d[wp.int32],
     layer: wp.array2d[wp.int32],
     params: wp.array2d[vec8],
@@ -185,19 +236,28 @@ def drape_skin_kernel(
 ):
     """The first ``skin`` vertices: lifted by what is painted on them, sunk and then cut away under clothes."""
     b, group = wp.tid()
-    count = int(0)  # noqa: RUF046, UP018
-    for g in range(kind.shape[1]):
-        if kind[b, g] != NONE:
-            count = g + 1
+    count = kind.shape[1]
+    block = int(-1)  # noqa: RUF046, UP018
+    close = int(0)  # noqa: RUF046, UP018
     for v in range(group * span, wp.min((group + 1) * span, skin)):
+        if v / BLOCK != block:
+            block = v / BLOCK
+            close = garments_near(kind, params, bounds, b, block)
+        if close == 0:
+            out[b, v] = verts[b, v]
+            cut[b, v] = 1.0
+            continue
         field = fields[v]
         lift = float(0.0)  # noqa: UP018
         shown = float(1.0)  # noqa: UP018
         covered = float(0.0)  # noqa: UP018
-        for g in range(count):
+        for inner in range(count):  # from the outermost: what one hides, none need lift
+            g = count - 1 - inner
+            if (close >> g) & 1 == 0 or shown < HIDDEN:
+                continue
             what = kind[b, g]
             on = layer[b, g]
-            if what == NONE or (on > 0 and what == HAIR):
+            if on > 0 and what == HAIR:
                 continue
             numbers = params[b, g]
             d = garment_depth(what, numbers, field)
@@ -213,7 +273,7 @@ def drape_skin_kernel(
                 covered = wp.max(covered, smooth(d / 0.02))
         x = verts[b, v]
         lift -= 0.004 * covered
-        if lift != 0.0:
+        if lift != 0.0 and shown > HIDDEN:
             x += ring_normal(verts, b, v, starts, ring) * lift
         out[b, v] = x
         cut[b, v] = shown
@@ -225,9 +285,10 @@ def drape_shell_kernel(
     skin: int,
     layers: wp.array[wp.int32],
     fields: wp.array[vec6],
+    bounds: wp.array2d[vec6],
     rest_normals: wp.array[wp.vec3],
     starts: wp.array[wp.int32],
-    ring: wp.array[wp.vec2i],
+    ring: wp.array[wp.int32],
     bind: wp.array[wp.vec3i],
     bind_bary: wp.array[wp.vec3],
     kind: wp.array2d[wp.int32],
@@ -250,6 +311,8 @@ def drape_shell_kernel(
         if kind[b, g] != NONE:
             worn = worn | (1 << layer[b, g])
             count = g + 1
+    block = int(-1)  # noqa: RUF046, UP018
+    close = int(0)  # noqa: RUF046, UP018
     for v in range(skin + group * span, wp.min(skin + (group + 1) * span, layers.shape[0])):
         mine = layers[v]
         x = verts[b, v]
@@ -257,23 +320,43 @@ def drape_shell_kernel(
             out[b, v] = x
             cut[b, v] = -1.0
             continue
+        if v / BLOCK != block:
+            block = v / BLOCK
+            close = garments_near(kind, params, bounds, b, block)
         field = fields[v]
-        below = float(0.0)  # noqa: UP018 (how far the garments so far stand off the skin)
-        lift = float(0.0)  # noqa: UP018
         own = float(-1.0)  # noqa: UP018
         shown = float(1.0)  # noqa: UP018 (negative where an outer garment hides this layer)
-        lid = float(1.0)  # noqa: UP018 (an outer garment's height, which this layer must not pass)
+        depths = vec8(-1.0)
         for g in range(count):
+            if (close >> g) & 1 == 0:
+                continue
             what = kind[b, g]
             on = layer[b, g]
-            if what == NONE or (on != mine and (on == 0 or what == HAIR)):
+            if on != mine and (on == 0 or what == HAIR):
                 continue
-            numbers = params[b, g]
-            d = garment_depth(what, numbers, field)
+            d = garment_depth(what, params[b, g], field)
+            depths[g] = d
             if on == mine:
                 own = wp.max(own, d)
+                if d >= NEAR:
+                    shown = 1.0
+            elif d >= NEAR and own > NEAR:
+                shown = wp.min(shown, -cover(what, params[b, g], field, d))
+        if own <= NEAR or shown < HIDDEN:
+            out[b, v] = x
+            cut[b, v] = wp.min(own, shown)
+            continue
+        below = float(0.0)  # noqa: UP018 (how far the garments so far stand off the skin)
+        lift = float(0.0)  # noqa: UP018
+        lid = float(1.0)  # noqa: UP018 (an outer garment's height, which this layer must not pass)
+        reached = int(0)  # noqa: RUF046, UP018
+        for g in range(count):
+            d = depths[g]
             if d < NEAR:
                 continue
+            what = kind[b, g]
+            on = layer[b, g]
+            numbers = params[b, g]
             height = 0.004 + numbers[0]
             if what != SKIRT or mine == 3:
                 height = stand_off(what, numbers, phase[b, g], field, rest_normals[v])
@@ -282,61 +365,51 @@ def drape_shell_kernel(
             height = wp.max(height, below + 0.003)
             if on == mine:
                 lift = wp.max(lift, height)
-                shown = 1.0
+                reached = 1
                 lid = 1.0
-            elif own > NEAR:
-                shown = wp.min(shown, -cover(what, numbers, field, d))
-                if d > -0.02:
-                    lid = wp.min(lid, height - 0.003 + 0.05 * (1.0 - smooth(d / 0.02 + 1.0)))
+            elif reached == 1 and d > -0.02:
+                lid = wp.min(lid, height - 0.003 + 0.05 * (1.0 - smooth(d / 0.02 + 1.0)))
             below = wp.max(below, height * smooth(d / 0.03 + 0.5))
-        if own > NEAR:
-            x += ring_normal(verts, b, v, starts, ring) * lift
-            # Never inside the skin, whatever the pose does to shell and body; nor above what is worn over it.
-            f = bind[v]
-            w = bind_bary[v]
-            corner = verts[b, f[0]]
-            at = w[0] * corner + w[1] * verts[b, f[1]] + w[2] * verts[b, f[2]]
-            up = wp.normalize(wp.cross(verts[b, f[1]] - corner, verts[b, f[2]] - corner))
-            gap = wp.dot(x - at, up)
-            wanted = wp.max(gap, lift)
-            if lid < 1.0:
-                wanted = wp.min(wanted, wp.max(lid, 0.002))
-            x += up * (wanted - gap)
+        x += ring_normal(verts, b, v, starts, ring) * lift
+        # Never inside the skin, whatever the pose does to shell and body; nor above what is worn over it.
+        f = bind[v]
+        w = bind_bary[v]
+        corner = verts[b, f[0]]
+        at = w[0] * corner + w[1] * verts[b, f[1]] + w[2] * verts[b, f[2]]
+        up = wp.normalize(wp.cross(verts[b, f[1]] - corner, verts[b, f[2]] - corner))
+        gap = wp.dot(x - at, up)
+        wanted = wp.max(gap, lift)
+        if lid < 1.0:
+            wanted = wp.min(wanted, wp.max(lid, 0.002))
+        x += up * (wanted - gap)
         out[b, v] = x
         cut[b, v] = wp.min(own, shown)
 
 
 @wp.kernel
-def face_normal_kernel(
+def normal_kernel(
     verts: wp.array2d[wp.vec3],
     cut: wp.array2d[wp.float32],
-    faces: wp.array[wp.vec3i],
-    span: int,
-    out: wp.array2d[wp.vec3],
-):
-    """Area-weighted normals of the faces of which some corner is drawn; 0 for the others."""
-    b, group = wp.tid()
-    for f in range(group * span, wp.min((group + 1) * span, faces.shape[0])):
-        c = faces[f]
-        normal = wp.vec3(0.0, 0.0, 0.0)
-        if cut[b, c[0]] >= 0.0 or cut[b, c[1]] >= 0.0 or cut[b, c[2]] >= 0.0:
-            p = verts[b, c[0]]
-            normal = wp.cross(verts[b, c[1]] - p, verts[b, c[2]] - p)
-        out[b, f] = normal
-
-
-@wp.kernel
-def vertex_normal_kernel(
-    face_normals: wp.array2d[wp.vec3],
+    layers: wp.array[wp.int32],
     starts: wp.array[wp.int32],
-    incident: wp.array[wp.int32],
+    ring: wp.array[wp.int32],
     span: int,
     out: wp.array2d[wp.vec3],
 ):
-    """Unit normals at the corners of drawn faces, summed in a fixed order; 0 elsewhere."""
+    """Unit normals at the corners of drawn faces, summed in a fixed order; 0 farther away."""
     b, group = wp.tid()
     for v in range(group * span, wp.min((group + 1) * span, out.shape[1])):
-        total = wp.vec3(0.0, 0.0, 0.0)
-        for i in range(starts[v], starts[v + 1]):
-            total += face_normals[b, incident[i]]
-        out[b, v] = wp.normalize(total)
+        normal = wp.vec3(0.0, 0.0, 0.0)
+        near = cut[b, v]
+        if near >= 0.0:
+            normal = ring_normal(verts, b, v, starts, ring)
+        elif near > HIDDEN or (near > -1.0 and layers[v] == HAIR_LAYER):  # (a fringe's cut is not in metres)
+            p = verts[b, v]
+            last = ring[starts[v]]
+            for i in range(starts[v] + 1, starts[v + 1]):
+                following = ring[i]
+                if cut[b, last] >= 0.0 or cut[b, following] >= 0.0:
+                    normal += wp.cross(verts[b, last] - p, verts[b, following] - p)
+                last = following
+            normal = wp.normalize(normal)
+        out[b, v] = normal

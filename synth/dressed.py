@@ -109,8 +109,8 @@ class DressedBody(nn.Module):
         index = np.argsort(matrix == 0, axis=1, kind="stable")[:, : int((matrix != 0).sum(1).max())]
         keep("_extra_index", [used[index]], np.int32)
         keep("_extra_weight", [np.take_along_axis(matrix, index, 1)])
-        incident, ring, ring_starts = _rings(self.faces.numpy(), len(self.rest_V3))
-        keep("_incident", [incident], np.int32)
+        keep("_bounds", [_bounds(self.fields_V6.numpy())])
+        ring, ring_starts = _rings(self.faces.numpy(), len(self.rest_V3))
         keep("_ring", [ring], np.int32)
         keep("_ring_starts", [ring_starts], np.int32)
 
@@ -206,13 +206,45 @@ class DressedBody(nn.Module):
         starts = wp.from_torch(self._buffer("_ring_starts"))
         out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
         skin = len(self.body.v_template)
-        posed_wp, fields = rw.vectors(posed, wp.vec3), rw.vectors(self.fields_V6, kernels.vec6)
-        ring = [starts, rw.vectors(self._buffer("_ring"), wp.vec2i)]
+        posed_wp = rw.vectors(posed, wp.vec3)
+        fields = [rw.vectors(self.fields_V6, kernels.vec6), rw.vectors(self._buffer("_bounds"), kernels.vec6)]
+        ring = [starts, wp.from_torch(self._buffer("_ring"))]
         garments = [wp.from_torch(worn.kind.contiguous()), wp.from_torch(worn.layer.contiguous())]
         garments.append(rw.vectors(worn.params.contiguous(), kernels.vec8))
-        inputs = [posed_wp, skin, fields, *ring, *garments]
+        inputs = [posed_wp, skin, *fields, *ring, *garments]
         rw.launch(kernels.drape_skin_kernel, len(out), skin, inputs, [out_wp, cut_wp], device)
-        inputs = [posed_wp, skin, wp.from_torch(self.layer_V), fields, rw.vectors(self.rest_normals_V3, wp.vec3), *ring]
+        inputs = [
+            posed_wp,
+            skin,
+            wp.from_torch(self.layer_V),
+            *fields,
+            rw.vectors(self.rest_normals_V3, wp.vec3),
+            *ring,
+        ]
+        inputs += [rw.vectors(self._buffer("_bind"), wp.vec3i), rw.vectors(self._buffer("_bind_bary"), wp.vec3)]
+        inputs += [*garments, wp.from_torch(worn.phase.contiguous())]
+        rw.launch(kernels.drape_shell_kernel, len(out), shape[1] - skin, inputs, [out_wp, cut_wp], device)
+        inputs = [out_wp, cut_wp, wp.from_torch(self.layer_V), *ring]
+        rw.launch(kernels.normal_kernel, *shape[:2], inputs, [rw.vectors(normals, wp.vec3)], device)
+        return out, cut, normals
+        starts = wp.from_torch(self._buffer("_ring_starts"))
+        out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
+        skin = len(self.body.v_template)
+        posed_wp = rw.vectors(posed, wp.vec3)
+        fields = [rw.vectors(self.fields_V6, kernels.vec6), rw.vectors(self._buffer("_bounds"), kernels.vec6)]
+        ring = [starts, wp.from_torch(self._buffer("_ring"))]
+        garments = [wp.from_torch(worn.kind.contiguous()), wp.from_torch(worn.layer.contiguous())]
+        garments.append(rw.vectors(worn.params.contiguous(), kernels.vec8))
+        inputs = [posed_wp, skin, *fields, *ring, *garments]
+        rw.launch(kernels.drape_skin_kernel, len(out), skin, inputs, [out_wp, cut_wp], device)
+        inputs = [
+            posed_wp,
+            skin,
+            wp.from_torch(self.layer_V),
+            *fields,
+            rw.vectors(self.rest_normals_V3, wp.vec3),
+            *ring,
+        ]
         inputs += [rw.vectors(self._buffer("_bind"), wp.vec3i), rw.vectors(self._buffer("_bind_bary"), wp.vec3)]
         inputs += [*garments, wp.from_torch(worn.phase.contiguous())]
         rw.launch(kernels.drape_shell_kernel, len(out), shape[1] - skin, inputs, [out_wp, cut_wp], device)
@@ -279,10 +311,38 @@ def _shell_fields(name: str, shell: Shell, surface: BodySurface) -> NDArray[np.f
     return fields.astype(np.float32)
 
 
-def _rings(faces: NDArray[np.int32], vertices: int) -> tuple[NDArray, NDArray, NDArray]:
-    """The faces around each vertex in turn (3F,), their other two corners (3F,2), where each vertex's begin (V+1,)."""
-    corner = faces.reshape(-1)
-    others = np.stack([faces[:, [1, 2]], faces[:, [2, 0]], faces[:, [0, 1]]], 1).reshape(-1, 2)
-    order = np.argsort(corner, kind="stable")
-    starts = np.concatenate([[0], np.bincount(corner, minlength=vertices).cumsum()])
-    return order // 3, others[order], starts
+def _bounds(fields_V6: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(V/BLOCK,2,6) least and greatest fields of each block of vertices (synth.drape_kernels)."""
+    from synth.drape_kernels import BLOCK
+
+    padded = np.pad(fields_V6, ((0, -len(fields_V6) % BLOCK), (0, 0)), mode="edge").reshape(-1, BLOCK, 6)
+    return np.stack([padded.min(1), padded.max(1)], 1)
+
+
+def _rings(faces: NDArray[np.int32], vertices: int) -> tuple[NDArray, NDArray]:
+    """The corners around each vertex in turn, and where each vertex's begin (V+1,).
+
+    A closed ring ends with its first corner; where a vertex has more than one fan of faces, itself stands between them.
+    """
+    following: list[dict[int, list[int]]] = [{} for _ in range(vertices)]
+    for a, b, c in faces.tolist():
+        following[a].setdefault(b, []).append(c)
+        following[b].setdefault(c, []).append(a)
+        following[c].setdefault(a, []).append(b)
+    ring: list[int] = []
+    starts = [0]
+    for v, edges in enumerate(following):
+        ends = {e for others in edges.values() for e in others}
+        for start in sorted(edges, key=lambda corner: (corner in ends, corner)):
+            while edges[start]:
+                if len(ring) > starts[-1]:
+                    ring.append(v)
+                ring.append(start)
+                at = start
+                while edges.get(at):
+                    at = edges[at].pop(0)
+                    ring.append(at)
+        if len(ring) == starts[-1]:
+            ring.append(v)
+        starts.append(len(ring))
+    return np.array(ring), np.array(starts)

@@ -136,7 +136,7 @@ def shade_shot(
             (_decoding(device), _display(device, tone_curve)),
             size,
             supersample,
-            sun_side or max(96, size),
+            sun_side or max(96, 3 * size // 4),
         )
     )
 

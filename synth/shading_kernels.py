@@ -176,7 +176,7 @@ def shade_kernel(
             samples = int(2)
             # Where the pixel shows one smooth surface, its centre stands for all of it.
             flat = first_layer == layers[f_two] and (1.0 / far - 1.0 / near) < FLAT
-            if covered == 1 or (flat and covered == factor * factor):
+            if covered == 1 or flat:
                 samples = 1
             turn = turn_at(column, row)
             for k in range(samples):
@@ -187,7 +187,7 @@ def shade_kernel(
                     s = two
                 px = (column * factor + s % factor) * SUBPIXEL
                 py = (row * factor + s / factor) * SUBPIXEL
-                if samples == 1 and covered > 1:
+                if samples == 1 and covered == factor * factor:
                     px = column * factor * SUBPIXEL + (factor - 1) * SUBPIXEL / 2
                     py = row * factor * SUBPIXEL + (factor - 1) * SUBPIXEL / 2
                 # --- where on the surface
@@ -250,10 +250,13 @@ def shade_kernel(
                         kind = kinds[b, g]
                         if kind == HAIR:
                             if layer == 0 and garment_layers[b, g] == 0 and open > 0.0:
+                                depth = garment_depth(kind, params[b, g], field)
+                                soft = wp.max(footprint, 0.008)
+                                if depth < -0.005 - 0.5 * soft:
+                                    continue
                                 hairs = skin_kernels.strand_gradient(field, seed)
                                 # The hairline is a fringe of locks, not a line.
-                                depth = garment_depth(kind, params[b, g], field) + 0.005 * hairs[0]
-                                amount = open * surface_kernels.step(depth, wp.max(footprint, 0.008))
+                                amount = open * surface_kernels.step(depth + 0.005 * hairs[0], soft)
                                 fade = amount * wp.min(0.006 / footprint, 1.0)
                                 albedo += (
                                     amount

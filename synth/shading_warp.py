@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
@@ -38,6 +39,7 @@ class Mesh:
     radii: Any
     anatomy: Any
     culled: int
+    casters: Any
     keep: list[Tensor]
 
 
@@ -56,6 +58,9 @@ def mesh_of(dressed: Dressed, places: Places) -> Mesh:
     uv = dressed.uv_F32.to(device, torch.float32).contiguous()
     balls, radii = torch.from_numpy(places.balls).to(device), torch.from_numpy(places.radii).to(device)
     shells = (layers > 0).nonzero()
+    # A garment is seen from inside too, through its openings; the body never.
+    culled = int(shells[0]) if len(shells) else len(faces)
+    casters = _coarser(faces, culled)
     mesh = Mesh(
         vectors(faces, wp.vec3i),
         wp.from_torch(layers),
@@ -64,13 +69,35 @@ def mesh_of(dressed: Dressed, places: Places) -> Mesh:
         wp.from_torch(balls),
         wp.from_torch(radii),
         surface_kernels.vec16(places.anatomy.tolist()),
-        # A garment is seen from inside too, through its openings; the body never.
-        int(shells[0]) if len(shells) else len(faces),
-        [faces, layers, fields, uv, balls, radii],
+        culled,
+        vectors(casters, wp.vec3i),
+        [faces, layers, fields, uv, balls, radii, casters],
     )
     _meshes.append((dressed.faces, mesh))
     del _meshes[:-4]
     return mesh
+
+
+def _coarser(faces_F3: Tensor, count: int) -> Tensor:
+    """The faces with the first ``count`` collapsed onto fewer of their vertices: what casts the sun's shadow.
+
+    Each vertex in turn that is not yet merged takes its neighbours in, so nothing merges that does not touch.
+    """
+    faces = faces_F3.cpu().numpy()
+    fine = faces[:count]
+    edges = np.unique(np.concatenate([fine[:, [0, 1]], fine[:, [1, 2]], fine[:, [2, 0]]]), axis=0)
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    starts = np.searchsorted(edges[:, 0], np.arange(int(faces.max()) + 2))
+    seat = np.full(int(faces.max()) + 1, -1)
+    for v in np.unique(fine):
+        if seat[v] < 0:
+            ring = edges[starts[v] : starts[v + 1], 1]
+            seat[v] = v
+            seat[ring[seat[ring] < 0]] = v
+    merged = seat[fine]
+    kept = (merged != np.roll(merged, 1, axis=1)).all(1)
+    coarse = np.concatenate([merged[kept], faces[count:]]).astype(np.int32)
+    return torch.from_numpy(coarse).to(faces_F3.device)
 
 
 def draw(
@@ -138,7 +165,9 @@ def draw(
         launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
         launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
         launch(dk.sun_project_kernel, n, count, [verts_w, cut_w, sun, frames, side, first], [sun_screen], device)
-        launch(rk.raster_kernel, n, faces, [sun_screen, mesh.faces, here[2], side, side, faces], [sun_keys], device)
+        cast_by = len(mesh.keep[-1])
+        inputs = [sun_screen, mesh.casters, here[2], side, side, cast_by]
+        launch(rk.raster_kernel, n, cast_by, inputs, [sun_keys], device)
         # --- pictures
         cast = [
             mesh.balls,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.raster import rasterise
-from tests.human.test_raster import SIZE, intrinsics, same, soup
+from tests.human.meshes import SIZE, intrinsics, same, soup
 
 
 def clipped(verts_V3: Tensor, faces_F3: Tensor, cut_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
