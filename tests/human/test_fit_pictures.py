@@ -130,9 +130,6 @@ def test_pictures_in_any_batch(body: BodyModel, pictures: dict[str, Tensor]) -> 
     assert (together.joints(body) - alone.joints(body)).abs().max() < 0.02
 
 
-# --- bad input ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu(body: BodyModel, joints: Tensor, pictures: dict[str, Tensor]) -> None:
     there = load_body("free").cuda()

@@ -1,4 +1,4 @@
-"""Domain adaptation in whole runs at tiny size: on disk pictures and rendered people, resumed, on two ranks."""
+"""Domain adaptation in whole runs at tiny size: what each step moves, resuming, two ranks, unusable mixtures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from datamodules.sources import RealSource, RenderedSource
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from lightning_modules import HMR, DomainConfusion, GradientReversal
-from lightning_modules.domain_adaptation import (
-    DomainAdaptation,
-)
+from lightning_modules.domain_adaptation import DomainAdaptation
 from tests.lightning_modules.domains import STRATEGIES, two_domains
 from tests.tiny import CHEAP, tiny_data, tiny_hmr, tiny_trainer, write_data
 
