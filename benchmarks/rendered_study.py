@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/rendered_study"))
     parser.add_argument("--root", default="../shared/data/lspet", help="the LSPET folder")
-    parser.add_argument("--motions", type=Path, default=Path("runs/motions"), help="with lifted.npz and sampled.npz")
+    parser.add_argument("--motions", type=Path, default=Path("runs/pose_banks"), help="with lifted.npz and sampled.npz")
     parser.add_argument("--only", nargs="+", choices=sorted(COMPARISONS), default=list(COMPARISONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2)
