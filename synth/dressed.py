@@ -227,33 +227,6 @@ class DressedBody(nn.Module):
         inputs = [out_wp, cut_wp, wp.from_torch(self.layer_V), *ring]
         rw.launch(kernels.normal_kernel, *shape[:2], inputs, [rw.vectors(normals, wp.vec3)], device)
         return out, cut, normals
-        starts = wp.from_torch(self._buffer("_ring_starts"))
-        out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
-        skin = len(self.body.v_template)
-        posed_wp = rw.vectors(posed, wp.vec3)
-        fields = [rw.vectors(self.fields_V6, kernels.vec6), rw.vectors(self._buffer("_bounds"), kernels.vec6)]
-        ring = [starts, wp.from_torch(self._buffer("_ring"))]
-        garments = [wp.from_torch(worn.kind.contiguous()), wp.from_torch(worn.layer.contiguous())]
-        garments.append(rw.vectors(worn.params.contiguous(), kernels.vec8))
-        inputs = [posed_wp, skin, *fields, *ring, *garments]
-        rw.launch(kernels.drape_skin_kernel, len(out), skin, inputs, [out_wp, cut_wp], device)
-        inputs = [
-            posed_wp,
-            skin,
-            wp.from_torch(self.layer_V),
-            *fields,
-            rw.vectors(self.rest_normals_V3, wp.vec3),
-            *ring,
-        ]
-        inputs += [rw.vectors(self._buffer("_bind"), wp.vec3i), rw.vectors(self._buffer("_bind_bary"), wp.vec3)]
-        inputs += [*garments, wp.from_torch(worn.phase.contiguous())]
-        rw.launch(kernels.drape_shell_kernel, len(out), shape[1] - skin, inputs, [out_wp, cut_wp], device)
-        faces_wp = rw.vectors(torch.empty(len(out), len(self.faces), 3, device=device), wp.vec3)
-        triangles = [out_wp, cut_wp, rw.vectors(self.faces, wp.vec3i)]
-        rw.launch(kernels.face_normal_kernel, len(out), len(self.faces), triangles, [faces_wp], device)
-        rings = [faces_wp, starts, wp.from_torch(self._buffer("_incident"))]
-        rw.launch(kernels.vertex_normal_kernel, *shape[:2], rings, [rw.vectors(normals, wp.vec3)], device)
-        return out, cut, normals
 
     def _buffer(self, name: str) -> Tensor:
         return self.get_buffer(name)
