@@ -58,7 +58,7 @@ class SampleSource(ABC):
 
     def draw(self, shot: Record) -> PoseBatch:
         """The samples of the shots that :meth:`fetch` returned, drawn on the device that they were moved to."""
-        raise NotImplementedError(f"{type(self).__name__} fetches finished samples")
+        raise NotImplementedError(f"{type(self).__name__}.fetch gave {type(shot).__name__}: implement draw() for it")
 
     def prepare(self, image_size: int, pool_path: Path) -> None:
         """Told once, before anything is drawn, the crop side and where the run's pool lives."""

@@ -47,14 +47,7 @@ class Staged:
 
 def join(parts: Sequence[Record], sources: Sequence[int], order: Tensor, key: Tensor) -> PoseBatch | Staged:
     """A finished batch if nothing is left to draw."""
-    staged = Staged(tuple(parts), tuple(sources), order, key)
-    if all(isinstance(p, PoseBatch) for p in parts):
-        return staged.finish(_nothing_to_draw)
-    return staged
-
-
-def _nothing_to_draw(source: int, shot: Record) -> PoseBatch:
-    raise AssertionError(f"source {source} left {type(shot).__name__} to draw")
-
-
-__all__ = ["Staged", "join"]
+    done = [p for p in parts if isinstance(p, PoseBatch)]
+    if len(done) == len(parts):
+        return PoseBatch.cat(done)[order].replace(key=key)
+    return Staged(tuple(parts), tuple(sources), order, key)

@@ -22,9 +22,9 @@ from human.errors import PosesynError
 from human.raster import Fragments, lookup_faces
 
 #: Factors of 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2 in the real harmonics (eq. 3 of the paper).
-_Y = (0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274)
+SH_FACTORS = (0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274)
 #: The clamped cosine's zonal coefficients over pi (eq. 8): radiance to reflected light of a white Lambertian.
-_COSINE = (1.0, *([2 / 3] * 3), *([1 / 4] * 5))
+SH_COSINE = (1.0, *([2 / 3] * 3), *([1 / 4] * 5))
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def sh_basis(directions_N3: torch.Tensor) -> torch.Tensor:
         [torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y],
         dim=-1,
     )
-    return terms * torch.tensor(_Y, dtype=terms.dtype, device=terms.device)
+    return terms * torch.tensor(SH_FACTORS, dtype=terms.dtype, device=terms.device)
 
 
 def constant_light(radiance_B3: torch.Tensor) -> torch.Tensor:
     """Light of the same radiance from everywhere: (B,3) -> (B,9,3). A surface then shows albedo * radiance."""
     light = torch.zeros((len(radiance_B3), 9, 3), dtype=torch.float32, device=radiance_B3.device)
-    light[:, 0] = radiance_B3 * (1 / _Y[0])
+    light[:, 0] = radiance_B3 * (1 / SH_FACTORS[0])
     return light
 
 
@@ -125,7 +125,7 @@ def shade(
     for name, tensor, shape in (("albedo", albedo, (batch, height, width, 3)), ("light", light_B93, (batch, 9, 3))):
         if tensor.shape != shape:
             raise PosesynError(f"shade: {name} is {tuple(tensor.shape)}; give {shape}")
-    factors = torch.tensor([a * y for a, y in zip(_COSINE, _Y, strict=True)], device=device)
+    factors = torch.tensor([a * y for a, y in zip(SH_COSINE, SH_FACTORS, strict=True)], device=device)
     terms = (light_B93.detach().float() * factors[:, None]).contiguous()
     sun = torch.zeros((batch, 2, 3), device=device) if sun_B23 is None else sun_B23.detach().float().contiguous()
     out = torch.zeros((batch, height * width, 3), device=device)

@@ -20,13 +20,11 @@ import torch
 from torch import Tensor
 
 from human.record import Record
+from human.shading import SH_COSINE, SH_FACTORS
 from synth.colours import srgb_to_linear
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
-# Factors of 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2 (Ramamoorthi & Hanrahan, SIGGRAPH 2001, eq. 3).
-_Y = np.array([0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274])
-#: Radiance to what a white wall shows, per band (eq. 8 over pi).
-_COSINE = np.array([1.0] + [2 / 3] * 3 + [1 / 4] * 5)
+_Y, _COSINE = np.array(SH_FACTORS), np.array(SH_COSINE)
 # Where a picture's colours come from (camera frame): above, below, left, right, behind the camera, behind the person.
 _SIDES = np.array([[0, -1, 0], [0, 1, 0], [-1, 0, 0], [1, 0, 0], [0, 0, -1], [0, 0, 1]], np.float64)
 # Which of a 3x3 grid's cells light each of those sides.

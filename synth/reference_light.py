@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from human.shading import sh_basis
+from human.shading import SH_COSINE, sh_basis
 
-#: What `human.shading.shade` multiplies each harmonic of the light with (Ramamoorthi and Hanrahan 2001, eq. 8).
-_COSINE = np.array([1.0, *([2 / 3] * 3), *([1 / 4] * 5)])
+_COSINE = np.array(SH_COSINE)
 _PATCHES = 60.0  # independent observations that a person amounts to: neighbouring texels share their cloth
 _NOISE, _SPREAD = 0.3, 0.22  # relative deviations of cloth about its mean, and of shading
 _DARKEST, _BRIGHTEST = 0.6, 1.5  # shading relative to the mean; more is more likely paint than light

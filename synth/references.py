@@ -44,14 +44,15 @@ class References:
         self.refused = 0
         self._scenes: dict[int, np.ndarray] = {}
         self._looks: dict[int, ReferenceAppearance | None] = {}
-        self._fits: dict[int, tuple[PoseBatch, FitResult]] = {}
+        self._fits: dict[int, tuple[PoseBatch, FitResult, torch.Tensor]] = {}  # crop, body, camera
         best = np.ascontiguousarray(indices[:appearances])
         if len(best):
             with inference(estimator):
                 parts = list(predict_crops(estimator, data, best, 64))
             crops = PoseBatch.cat([c for c, _ in parts])
-            fits = self._fit(crops, Prediction.cat([p for _, p in parts]))
-            self._fits = {int(n): (crops[k : k + 1], fits[k : k + 1]) for k, n in enumerate(best)}
+            predictions = Prediction.cat([p for _, p in parts])
+            fits, cameras = self._fit(crops, predictions), predictions.intrinsics
+            self._fits = {int(n): (crops[k : k + 1], fits[k : k + 1], cameras[k]) for k, n in enumerate(best)}
 
     def choose(self, rng: np.random.Generator) -> int | None:
         """A reference whose scene to use; None without references."""
@@ -77,14 +78,14 @@ class References:
     def appearance(self, index: int) -> ReferenceAppearance | None:
         """What the reference looks like; None where it cannot be told."""
         if index not in self._looks:
-            crop, fit = self._fits[index]
+            crop, fit, camera = self._fits[index]
             try:
                 if not bool(fit.valid[0]):
                     raise PosesynError("no body fits its labelled joints")
                 self._looks[index] = reproject_reference(
                     crop.image[0].permute(1, 2, 0).contiguous().numpy(),
                     fit,
-                    self._cameras[index],
+                    camera,
                     self.body,
                     joints2d=crop.joints2d[0],
                     joints2d_conf=crop.joints2d_conf[0],
@@ -107,7 +108,6 @@ class References:
             zero,
             usable,
         )
-        self._cameras = {int(n): predictions.intrinsics[k] for k, n in enumerate(self.indices[: len(crops)])}
         conf = torch.where(usable[:, None], crops.joints2d_conf, torch.zeros_like(crops.joints2d_conf))
         return fit_joints2d(self.body, crops.joints2d, conf, predictions.intrinsics, init=start, on_bad="mask")
 

@@ -25,6 +25,7 @@ from human.errors import PosesynError
 from human.raster import rasterise, vertex_normals
 from human.record import Record
 from synth.body_atlas import BodyAtlas, body_atlas
+from synth.colours import linear_to_srgb, srgb_to_linear
 from synth.inpaint import inpaint_person
 from synth.person_cutout import cut_out_person
 from synth.reference_light import estimate_light, response
@@ -168,7 +169,7 @@ def reproject_reference(
     part_HW = np.where(mask, part_F[frags.face[0].numpy()], -1)
     clean, trust = _person_colours(image, person, part_HW, px)
     weight = _visibility(points, facing, pixel, frags.depth[0].numpy(), mask, px) * _sample(trust, pixel)
-    linear = _to_linear(_sample(clean, pixel))
+    linear = srgb_to_linear(_sample(clean, pixel))
     weight *= _plausible_hands(atlas, linear, weight)
     seen = float((weight > 0.05).mean())
     quality["seen"] = seen
@@ -183,7 +184,7 @@ def reproject_reference(
         shading = np.clip(response(light, facing), 0.5, 1.8)
         linear = linear / shading[:, None]
     colours = atlas.spread(linear, weight)
-    rgb = _to_srgb(colours)
+    rgb = np.rint(linear_to_srgb(colours)).astype(np.uint8)
     return ReferenceAppearance(
         atlas=atlas.image(np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], 1)),
         seen=atlas.image(np.rint(255 * weight).astype(np.uint8)),
@@ -309,7 +310,7 @@ def _plausible_hands(atlas: BodyAtlas, linear_n3: np.ndarray, weight_n: np.ndarr
     """(n,) 0 where a hand does not have its forearm's colour: hands lie before or beside clothes, and are fitted worst,
     so what seems to be a hand is often cloth. A glove is lost with it."""
     reach, x = atlas.reach_x_n2.T
-    display = _to_srgb(linear_n3).astype(np.float64)
+    display = linear_to_srgb(linear_n3)
     out = np.ones(len(weight_n))
     for side in (x >= 0, x < 0):
         arm = np.flatnonzero(side & (reach > 1.55) & (reach <= 2.0) & (weight_n > 0.3))
@@ -333,18 +334,6 @@ def _sample(image: np.ndarray, pixel_n2: np.ndarray) -> np.ndarray:
         image.astype(np.float32), grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(out.reshape(rows * 1024, *image.shape[2:])[: len(xy)].astype(np.float64))
-
-
-def _to_linear(srgb: np.ndarray) -> np.ndarray:
-    value = np.clip(srgb / 255, 0, 1)
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def _to_srgb(linear: np.ndarray) -> np.ndarray:
-    value = np.clip(linear, 0, 1)
-    return np.rint(255 * np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)).astype(
-        np.uint8
-    )
 
 
 def _without_person(image: np.ndarray, person: np.ndarray, mask: np.ndarray, px: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from human.body import BodyModel
 from human.errors import PosesynError
-from human.shading import _COSINE, _Y, supersampled_intrinsics
+from human.shading import SH_COSINE, SH_FACTORS, supersampled_intrinsics
 from synth.colours import linear_to_srgb, srgb_to_linear
 from synth.lighting import Lighting
 from synth.outfit import Outfit
@@ -119,7 +119,7 @@ def shade_shot(
 
     cut = torch.zeros(batch, count, device=device) if cut_BV is None else cut_BV
     cameras = supersampled_intrinsics(intrinsics_B33.detach().float(), supersample)
-    factors = torch.tensor([a * y for a, y in zip(_COSINE, _Y, strict=True)], device=device)
+    factors = torch.tensor([a * y for a, y in zip(SH_COSINE, SH_FACTORS, strict=True)], device=device)
     return Shaded(
         *shading_warp.draw(
             shading_warp.mesh_of(dressed, _places(dressed)),
