@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from human.batch import PoseBatch
@@ -26,13 +25,12 @@ from human.prediction import Prediction
 from human.registry import Registry
 from human.rng import derive_seed
 from human.rotations import matrix_to_rotvec
+from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.domain_adaptation import DomainAdaptation
 from lightning_modules.domain_training import DomainTraining
 from lightning_modules.losses import LossWeights, pose_losses
 from metrics.protocol import PoseScores
 
-PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
-_NOT_PREDICTING = ("body.", "domain.")
 ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
 
 
@@ -40,7 +38,7 @@ class Regression(NamedTuple):
     """What a network says: rotation matrices (B,24,3,3), ``betas`` (B,10), weak-perspective camera (B,3), and, where
     the network finds joints in the picture too, those (B,32,2) in pixels: they get a loss of their own.
     ``features`` (B,F) is what the pose was regressed from: with it an estimator can be trained with domain
-    adaptation."""
+    adaptation. ``extras``: anything else that the estimator's own losses need."""
 
     rotations: Tensor
     betas: Tensor
@@ -48,6 +46,23 @@ class Regression(NamedTuple):
     seen: Tensor | None = None
     log_heat: Tensor | None = None
     features: Tensor | None = None
+    extras: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Solution(NamedTuple):
+    """A regression carried to joints and pixels: float32, with gradients, units and frames of ``Prediction``.
+
+    ``rotations`` (B,24,3,3), ``betas`` (B,10), ``transl`` (B,3) of the pelvis under ``intrinsics`` (B,3,3),
+    ``joints3d`` (B,32,3) relative to the pelvis, ``joints2d`` (B,32,2) pixels of the crop.
+    """
+
+    rotations: Tensor
+    betas: Tensor
+    transl: Tensor
+    intrinsics: Tensor
+    joints3d: Tensor
+    joints2d: Tensor
+    said: Regression
 
 
 class PoseEstimator(DomainTraining):
@@ -64,6 +79,9 @@ class PoseEstimator(DomainTraining):
             differ from the model's are an error.
         domain: domain adaptation between the synthetic and the real samples; default: none.
     """
+
+    #: Beginnings of the names of weights that are not the network's: neither saved as weights nor loaded.
+    not_predicting: tuple[str, ...] = ("body.", "domain.")
 
     def __init__(
         self,
@@ -93,52 +111,67 @@ class PoseEstimator(DomainTraining):
         # Figures of the latest validation by loader; also those before the first step, which Lightning does not keep.
         self.last_scores: dict[str, dict[str, float]] = {}
 
+    # -- what an estimator is made of: only `regress` has to be written -----------------------------------------------
     @abstractmethod
-    def regress(self, image_B3HW: Tensor) -> Regression:
-        """What the network says of uint8 crops."""
+    def regress(self, batch: PoseBatch) -> Regression:
+        """What the network says of the pictures of ``batch``. Labels are not looked at."""
 
-    # -- the contract ------------------------------------------------------------------------------------------------
-    def _solve(self, image: Tensor) -> dict[str, Any]:
-        """Network output carried to joints and pixels, in float32 and with gradients."""
-        if image.shape[-1] != self.image_size or image.shape[-2] != self.image_size:
-            raise PosesynError(
-                f"{type(self).__name__} takes crops of {self.image_size} px, got {tuple(image.shape[-2:])}: "
-                "set the data's `image_size` and the model's to the same number"
-            )
-        said = self.regress(image)
-        rotations, betas, weak = said.rotations.float(), said.betas.float(), said.weak.float()
-        focal = weak.new_full((len(weak),), self.focal)
-        transl = weak_to_translation(weak, focal, self.image_size)
-        intrinsics = make_intrinsics(focal, self.image_size)
+    def place(self, weak_B3: Tensor, batch: PoseBatch) -> tuple[Tensor, Tensor]:
+        """Where the network's camera puts the pelvis, (B,3) metres, under which intrinsics (B,3,3).
+
+        Here: a camera in front of the middle of the crop, with the focal length of ``focal``.
+        """
+        focal = weak_B3.new_full((len(weak_B3),), self.focal)
+        return weak_to_translation(weak_B3, focal, self.image_size), make_intrinsics(focal, self.image_size)
+
+    def solve(self, batch: PoseBatch) -> Solution:
+        """Network output carried to joints and pixels."""
+        self.check_size(batch)
+        said = self.regress(batch)
+        rotations, betas = said.rotations.float(), said.betas.float()
+        transl, intrinsics = self.place(said.weak.float(), batch)
         joints = self.body.joints(betas, rotations[:, 1:], rotations[:, 0], None)
         relative = joints - joints[:, :1]
-        return {
-            "rotations": rotations,
-            "betas": betas,
-            "transl": transl,
-            "intrinsics": intrinsics,
-            "joints3d": relative,
-            "joints2d": project(relative + transl[:, None], intrinsics),
-            "seen": said.seen,
-            "log_heat": said.log_heat,
-            "features": said.features,
-        }
+        pixels = project(relative + transl[:, None], intrinsics)
+        return Solution(rotations, betas, transl, intrinsics, relative, pixels, said)
+
+    def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
+        """The weighted terms of the loss by name; each masked by what a sample has."""
+        return pose_losses(
+            batch,
+            joints2d_BJ2=out.joints2d,
+            joints3d_BJ3=out.joints3d,
+            global_orient_B33=out.rotations[:, 0],
+            body_pose_B2333=out.rotations[:, 1:],
+            betas_B10=out.betas,
+            seen_BJ2=out.said.seen,
+            log_heat_BJRC=out.said.log_heat,
+            weights=self.loss_weights,
+        )
+
+    # -- the contract ------------------------------------------------------------------------------------------------
+    def check_size(self, batch: PoseBatch) -> None:
+        if batch.image.shape[-1] != self.image_size or batch.image.shape[-2] != self.image_size:
+            raise PosesynError(
+                f"{type(self).__name__} takes crops of {self.image_size} px, got {tuple(batch.image.shape[-2:])}: "
+                "set the data's `image_size` and the model's to the same number"
+            )
 
     def predict(self, batch: PoseBatch) -> Prediction:
         """What the estimator says of the pictures of ``batch``; labels are not looked at.
 
         The camera's translation is that of the pelvis. Gradients and train/eval mode are the caller's.
         """
-        out = self._solve(batch.image)
-        rotvec = matrix_to_rotvec(out["rotations"])
+        out = self.solve(batch)
+        rotvec = matrix_to_rotvec(out.rotations)
         return Prediction(
-            joints3d=out["joints3d"],
-            joints2d=out["joints2d"],
+            joints3d=out.joints3d,
+            joints2d=out.joints2d,
             global_orient=rotvec[:, 0],
             body_pose=rotvec[:, 1:],
-            betas=out["betas"],
-            transl=out["transl"],
-            intrinsics=out["intrinsics"],
+            betas=out.betas,
+            transl=out.transl,
+            intrinsics=out.intrinsics,
         )
 
     def forward(self, batch: PoseBatch) -> Prediction:
@@ -157,22 +190,12 @@ class PoseEstimator(DomainTraining):
 
     def _pose_loss(self, batch: PoseBatch) -> tuple[Tensor, Tensor | None]:
         """The loss on the labels, and the features that the poses came from."""
-        out = self._solve(batch.image)
-        terms = pose_losses(
-            batch,
-            joints2d_BJ2=out["joints2d"],
-            joints3d_BJ3=out["joints3d"],
-            global_orient_B33=out["rotations"][:, 0],
-            body_pose_B2333=out["rotations"][:, 1:],
-            betas_B10=out["betas"],
-            seen_BJ2=out["seen"],
-            log_heat_BJRC=out["log_heat"],
-            weights=self.loss_weights,
-        )
+        out = self.solve(batch)
+        terms = self.losses(out, batch)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, batch_size=len(batch))
         self.log("loss/total", total.detach(), prog_bar=True, batch_size=len(batch))
-        return total, out["features"]
+        return total, out.said.features
 
     # -- validation: one PoseScores per loader, so that no loader's figures leak into another's ----------------------
     def setup(self, stage: str) -> None:
@@ -240,7 +263,7 @@ class PoseEstimator(DomainTraining):
         """The state dict of what predicts: without the domain mixer, and without the body model, which is loaded from
         its own file (and has its own licence).
         """
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(_NOT_PREDICTING)}
+        return {k: v for k, v in self.state_dict().items() if not k.startswith(self.not_predicting)}
 
     def weights_hash(self) -> str:
         """16 hex digits that name the present weights; stored with every synthetic sample."""
@@ -261,49 +284,19 @@ class PoseEstimator(DomainTraining):
         self.build_domain()
 
     def load_weights(self, path: str | Path) -> None:
-        """Load ``.safetensors`` or a Lightning ``.ckpt`` (``weights_only``). :class:`PosesynError` lists what differs.
+        """Load ``.safetensors``, a Lightning ``.ckpt`` or the original code's checkpoint (:meth:`from_upstream`).
 
-        ``packaged:NAME`` means weights that ship with posesyn (``lightning_modules/weights``).
+        ``packaged:NAME`` means weights that ship with posesyn (``lightning_modules/weights``). Raises
+        :class:`PosesynError`, which lists what differs.
         """
-        if str(path).startswith("packaged:"):
-            path = PACKAGED_WEIGHTS / f"{str(path).removeprefix('packaged:')}.safetensors"
-        path = Path(path)
-        if not path.is_file():
-            raise PosesynError(f"checkpoint not found: {path.absolute()}")
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
-        except (
-            SafetensorError,
-            UnpicklingError,
-            RuntimeError,
-            LookupError,
-            EOFError,
-            TypeError,
-            ValueError,
-            OSError,
-        ) as error:
-            raise PosesynError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or neither a .safetensors "
-                "nor a Lightning .ckpt of tensors"
-            ) from error
+        path, state = read_checkpoint(path)
+        state = self.from_upstream(state) or state
+        state = {k: v for k, v in state.items() if not k.startswith(self.not_predicting)}
         own = self.trained_state()
-        state = {k: v for k, v in state.items() if not k.startswith(_NOT_PREDICTING)}
-        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        shapes = [
-            f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"
-            for k in own.keys() & state.keys()
-            if own[k].shape != state[k].shape
-        ]
-        if missing or unknown or shapes:
-            raise PosesynError(
-                f"checkpoint {path} does not fit this {type(self).__name__}: "
-                f"missing {missing[:5] or 'none'} ({len(missing)}), "
-                f"unknown {unknown[:5] or 'none'} ({len(unknown)}), "
-                f"shapes {sorted(shapes)[:5] or 'none'} ({len(shapes)}). "
-                "Was it trained with another backbone, image size or body?"
-            )
+        check_state(state, own, path, type(self).__name__)
         self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+
+    @classmethod
+    def from_upstream(cls, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """The tensors under our names, where ``state`` is laid out as the original code's checkpoints; else None."""
+        return None

@@ -29,8 +29,8 @@ class DomainTraining(L.LightningModule):
         self.domain = domain
 
     @abstractmethod
-    def regress(self, image_B3HW: Tensor) -> Any:
-        """What the network says, with ``features`` (B,F) or None."""
+    def regress(self, batch: PoseBatch) -> Any:
+        """What the network says of the pictures, with ``features`` (B,F) or None."""
 
     # -- before training ---------------------------------------------------------------------------------------------
     def build_domain(self) -> None:
@@ -39,9 +39,9 @@ class DomainTraining(L.LightningModule):
             return
         modes = [(m, m.training) for m in self.modules()]
         self.eval()  # statistics and dropout are for pictures
-        blank = torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        blank = PoseBatch.blank(1, self.image_size).to(next(self.parameters()).device)
         with torch.no_grad():
-            features = self.regress(blank.to(next(self.parameters()).device)).features
+            features = self.regress(blank).features
         for module, mode in modes:
             module.training = mode
         if features is None or features.ndim != 2:

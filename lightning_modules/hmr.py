@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from human.batch import PoseBatch
 from human.errors import PosesynError
 from human.rotations import matrix_to_sixd, rotation_about, sixd_to_matrix
 from lightning_modules.backbones import load_lite_weights
@@ -126,8 +127,8 @@ class HMR(PoseEstimator):
             self.backbone.get_submodule(name).eval()
         return self
 
-    def regress(self, image_B3HW: Tensor) -> Regression:
-        x = (image_B3HW.to(self.mean.dtype) - self.mean) / self.std
+    def regress(self, batch: PoseBatch) -> Regression:
+        x = (batch.image.to(self.mean.dtype) - self.mean) / self.std
         pooled = self.pool(list(self.backbone(x.contiguous(memory_format=torch.channels_last))))
         rotations, betas, weak = self.head(pooled.features)
         # -1 and 1 are the picture's edges, half a pixel outside the outer pixel centres.

@@ -25,7 +25,7 @@ from lightning_modules.domain_adaptation import (
     reverse_gradient,
 )
 from tests.lightning_modules.domains import SOURCES, STRATEGIES, filmed, of_source, two_domains, unlabelled
-from tests.lightning_modules.test_estimators import TINY
+from tests.lightning_modules.tiny_estimators import TINY
 from tests.tiny import SIZE, rendered_people, tiny_hmr
 
 
@@ -45,7 +45,7 @@ def gradients(model: HMR, batch: PoseBatch, step: int, progress: float = 1.0) ->
     """Of the domain's loss alone: on the mixer, the extractor and the head, as vectors (0 where there is none)."""
     assert model.domain is not None
     model.zero_grad()
-    features = model.regress(batch.image).features
+    features = model.regress(batch).features
     assert features is not None
     terms, _ = model.domain.losses(features, model.domain.domains(batch.key), batch.weight, step, progress)
     torch.stack(list(terms.values())).sum().backward()
@@ -93,7 +93,7 @@ def test_stages_take_turns(period: int, first: list[int]) -> None:
 def test_the_extractor_gets_the_reversed_gradient(both: PoseBatch) -> None:
     """Minus weight times lambda_p of what would help the mixer; the mixer gets its own as it is."""
     plain = estimator(DomainConfusion(period=0))
-    features = plain.regress(both.image).features
+    features = plain.regress(both).features
     assert features is not None
     loss = discrimination(plain.domain.says(features), plain.domain.domains(both.key), both.weight)
     weights = [p for m in (plain.backbone, plain.pool) for p in m.parameters()]
@@ -217,7 +217,7 @@ def train(model: HMR, batch: PoseBatch, steps: int) -> list[float]:
 def probe(model: HMR, train: PoseBatch, test: PoseBatch) -> float:
     """How well a fresh linear classifier (ridge regression) on the features tells the test set's domains apart."""
     with torch.inference_mode():
-        fit, held = (model.eval().regress(b.image).features for b in (train, test))
+        fit, held = (model.eval().regress(b).features for b in (train, test))
     assert fit is not None
     assert held is not None
     mean, std = fit.mean(0), fit.std(0) + 1e-4
@@ -237,7 +237,7 @@ def test_the_mixer_learns_to_tell_domains_apart(worlds: tuple[PoseBatch, PoseBat
         model.training_step(worlds[0], 0).backward()
         optimizer.step()
     with torch.inference_mode():
-        logits = model.domain.says(model.regress(worlds[1].image).features)
+        logits = model.domain.says(model.regress(worlds[1]).features)
     assert accuracy(logits, model.domain.domains(worlds[1].key), worlds[1].weight) > 0.75
     assert model.weights_hash() == name
 
@@ -270,16 +270,15 @@ def test_adapted_features_do_not_tell_the_domains(
 @pytest.mark.parametrize("name", ESTIMATORS.names())
 def test_every_registered_estimator_can_be_adapted(name: str) -> None:
     model = ESTIMATORS.get(name)(**{**TINY[name], "domain": DomainConfusion()})
-    blank = torch.zeros(2, 3, model.image_size, model.image_size, dtype=torch.uint8)
-    features = model.regress(blank).features
+    features = model.regress(PoseBatch.blank(2, model.image_size)).features
     assert model.domain.says(features).shape == (2, 2)
 
 
 class Silent(HMR):
     """An estimator that does not tell its features."""
 
-    def regress(self, image_B3HW: Tensor) -> Regression:
-        return super().regress(image_B3HW)._replace(features=None)
+    def regress(self, batch: PoseBatch) -> Regression:
+        return super().regress(batch)._replace(features=None)
 
 
 class Unbuilt(HMR):

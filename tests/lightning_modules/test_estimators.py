@@ -17,21 +17,13 @@ from human.errors import PosesynError
 from lightning_modules import ESTIMATORS, HMR, PoseEstimator
 from lightning_modules.backbones import load_lite_weights
 from lightning_modules.pooling import POOLS
+from tests.lightning_modules.tiny_estimators import TINY, make
 from tests.tiny import SIZE, rendered_people, tiny_hmr
 
-#: How each registered estimator is made tiny: a new one needs an entry here.
-TINY: dict[str, dict[str, Any]] = {
-    "hmr": {"backbone": "test_efficientnet", "image_size": SIZE, "hidden": 32, "channels": 8, "lr": 1e-3},
-}
 CASES = [(name, {}) for name in ESTIMATORS.names()]
 CASES += [("hmr", {"pool": pool}) for pool in POOLS]
 CASES += [("hmr", {"backbone": "test_vit", "pool": pool}) for pool in POOLS]
 CASES += [("hmr", {"backbone": "test_resnet", "pool": "avg"})]
-
-
-def make(name: str, **changes: Any) -> PoseEstimator:
-    torch.manual_seed(0)
-    return ESTIMATORS.get(name)(**{**TINY[name], **changes})
 
 
 @pytest.fixture(params=CASES, ids=lambda c: "-".join([c[0], *map(str, c[1].values())]))
