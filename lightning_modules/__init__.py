@@ -3,5 +3,6 @@
 from lightning_modules.base import ESTIMATORS, PoseEstimator
 from lightning_modules.domain_adaptation import DomainConfusion, GradientReversal
 from lightning_modules.hmr import HMR
+from lightning_modules.jointreg import JointRegressor
 
-__all__ = ["ESTIMATORS", "HMR", "DomainConfusion", "GradientReversal", "PoseEstimator"]
+__all__ = ["ESTIMATORS", "HMR", "DomainConfusion", "GradientReversal", "JointRegressor", "PoseEstimator"]

@@ -36,7 +36,7 @@ class LossWeights:
     shape_prior: float = 0.002
 
 
-def _masked_mean(error_BJ: Tensor, mask_BJ: Tensor, weight_B: Tensor) -> Tensor:
+def masked_mean(error_BJ: Tensor, mask_BJ: Tensor, weight_B: Tensor) -> Tensor:
     """Mean of each sample over what it has, then over the samples that have any; 0 with a gradient when none has."""
     # where, not a product: an error beside a masked label may be NaN or infinite.
     error = torch.where(mask_BJ > 0, error_BJ, error_BJ.new_zeros(())) * mask_BJ
@@ -104,18 +104,18 @@ def pose_losses(
     everyone = torch.ones_like(batch.weight)[:, None]
     w = batch.weight
     terms = {
-        "joints2d": weights.joints2d * _masked_mean(err2d, batch.joints2d_conf, w),
-        "joints3d": weights.joints3d * _masked_mean(err3d, batch.joints3d_conf, w),
-        "pose": weights.pose * _masked_mean(err_pose, has_pose, w),
-        "betas": weights.betas * _masked_mean(err_betas, has_betas, w),
-        "limits": weights.limits * _masked_mean(excess_over_limits(body_pose_B2333)[:, None], everyone, w),
-        "shape_prior": weights.shape_prior * _masked_mean(betas_B10.square().sum(1, keepdim=True), everyone, w),
+        "joints2d": weights.joints2d * masked_mean(err2d, batch.joints2d_conf, w),
+        "joints3d": weights.joints3d * masked_mean(err3d, batch.joints3d_conf, w),
+        "pose": weights.pose * masked_mean(err_pose, has_pose, w),
+        "betas": weights.betas * masked_mean(err_betas, has_betas, w),
+        "limits": weights.limits * masked_mean(excess_over_limits(body_pose_B2333)[:, None], everyone, w),
+        "shape_prior": weights.shape_prior * masked_mean(betas_B10.square().sum(1, keepdim=True), everyone, w),
     }
     if seen_BJ2 is not None:
         err_seen = (seen_BJ2 - label2d).abs().sum(-1) / batch.size
-        terms["seen"] = weights.seen * _masked_mean(err_seen, batch.joints2d_conf, w)
+        terms["seen"] = weights.seen * masked_mean(err_seen, batch.joints2d_conf, w)
     if log_heat_BJRC is not None:
-        terms["heat"] = weights.heat * _masked_mean(
+        terms["heat"] = weights.heat * masked_mean(
             heat_cross_entropy(log_heat_BJRC, label2d, batch.size), batch.joints2d_conf, w
         )
     return terms
