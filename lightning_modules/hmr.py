@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from human.batch import PoseBatch
 from human.errors import PosesynError
-from human.rotations import matrix_to_sixd, rotation_about, sixd_to_matrix
+from human.rotations import sixd_to_matrix
 from lightning_modules.backbones import load_lite_weights
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression
 from lightning_modules.pooling import POOLS
+from lightning_modules.upright import upright_sixd
 
 
 class IterativeHead(nn.Module):
@@ -32,12 +33,7 @@ class IterativeHead(nn.Module):
     def __init__(self, features: int, hidden: int, steps: int, dropout: float) -> None:
         super().__init__()
         self.steps = steps
-        rotations = torch.eye(3).repeat(24, 1, 1)
-        # SMPL is y up, the camera y down: upright is half a turn about x. Shoulders are 16 and 17 of SMPL-24.
-        rotations[0] = rotation_about("x", torch.tensor(torch.pi))
-        rotations[16] = rotation_about("z", torch.tensor(-1.0))
-        rotations[17] = rotation_about("z", torch.tensor(1.0))
-        start = torch.cat([matrix_to_sixd(rotations).flatten(), torch.zeros(10), torch.tensor([0.9, 0.0, 0.2])])
+        start = torch.cat([upright_sixd().flatten(), torch.zeros(10), torch.tensor([0.9, 0.0, 0.2])])
         self.register_buffer("start", start)
         self.encode = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout))
         self.refine = nn.Sequential(
@@ -65,7 +61,6 @@ class HMR(PoseEstimator):
         pool: from feature maps to a vector (:mod:`lightning_modules.pooling`): "avg" as HMR, "flatten" or "joints".
         channels: width inside the pooling.
         hidden, steps, dropout: the iterative head.
-        frozen: names of backbone modules whose weights and batch statistics stay as they are ("blocks.0").
         backbone_asset: ImageNet weights to start the backbone from, by asset name ("efficientnet-lite0").
         mean, std: normalisation of 0..255 pixels; the default is efficientnet-lite's.
         **base: see :class:`lightning_modules.base.PoseEstimator`.
@@ -82,7 +77,6 @@ class HMR(PoseEstimator):
         hidden: int = 512,
         steps: int = 3,
         dropout: float = 0.1,
-        frozen: list[str] | None = None,
         backbone_asset: str | None = None,
         mean: tuple[float, float, float] = (127.0, 127.0, 127.0),
         std: tuple[float, float, float] = (128.0, 128.0, 128.0),
@@ -107,25 +101,10 @@ class HMR(PoseEstimator):
             self.backbone.train()
         self.pool = POOLS[pool]([m.shape[1] for m in maps], channels, maps[-1].shape[-1])
         self.head = IterativeHead(self.pool.out_features, hidden, steps, dropout)
-        self.frozen = tuple(frozen or ())
-        known = dict(self.backbone.named_modules())
-        for name in self.frozen:
-            if name not in known:
-                raise PosesynError(
-                    f"frozen: backbone {backbone} has no module {name!r}; it has "
-                    f"{', '.join(n for n, _ in self.backbone.named_children())}"
-                )
-            known[name].requires_grad_(False)
         if backbone_asset is not None:
             load_lite_weights(self.backbone, backbone_asset)
         self.load_initial_weights()
         self.train()  # frozen parts go to eval mode: Lightning trains in the mode it is given
-
-    def train(self, mode: bool = True) -> HMR:
-        super().train(mode)
-        for name in self.frozen:
-            self.backbone.get_submodule(name).eval()
-        return self
 
     def regress(self, batch: PoseBatch) -> Regression:
         x = (batch.image.to(self.mean.dtype) - self.mean) / self.std

@@ -19,11 +19,11 @@ from human.camera import project
 from human.errors import PosesynError
 from human.fit import fit_joints3d
 from human.prediction import Prediction
-from human.rotations import rotation_about
 from human.skeleton import POSE32
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Solution
 from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.losses import masked_mean
+from lightning_modules.upright import upright_rotations
 
 #: The 15 joints, and the bones whose lengths are summed: (child, parent) by name.
 JOINTS15 = (
@@ -110,9 +110,7 @@ class JointRegressor(PoseEstimator):
 
     def _upright(self) -> Tensor:
         """(1,15,3) the mean body upright before the camera, arms down, metres."""
-        turns = torch.eye(3).repeat(1, 24, 1, 1)
-        turns[0, 0] = rotation_about("x", torch.tensor(torch.pi))  # SMPL is y up, the camera y down
-        turns[0, 16], turns[0, 17] = (rotation_about("z", torch.tensor(angle)) for angle in (-1.0, 1.0))
+        turns = upright_rotations()[None]
         joints = self.body.joints(torch.zeros(1, self.body.num_betas), turns[:, 1:], turns[:, 0], None)
         return (joints - joints[:, :1])[:, IN_POSE32]
 
