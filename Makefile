@@ -18,11 +18,15 @@ endif
 demo: $(VENV)/installed
 	$(BIN)/lightning fit --config configs/quickstart.yaml
 
+# Two processes, each with files of its own. `make test TESTS=tests/human` runs a part.
+TESTS ?=
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,8 @@ import torch
 from hypothesis import settings
 from scipy.io import savemat
 
-torch.set_num_threads(2)
+# Two test processes side by side get a core each (`make test`).
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # No time limit for an example (test machines are shared), the same examples every time, no folder of old ones.
 settings.register_profile("posesyn", deadline=None, derandomize=True, database=None)
 settings.load_profile("posesyn")
