@@ -19,23 +19,7 @@ from human.fit_solver import Problem, Solver, State, Target2D, Target3D
 from human.joint_limits import JOINT_LIMITS
 from human.rotations import geodesic_degrees, rotvec_to_matrix
 from human.skeleton import POSE32
-from tests.human.fit_people import error_mm, loosened_people
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("free")
-
-
-@pytest.fixture(scope="module")
-def people() -> dict[str, Tensor]:
-    return loosened_people()
-
-
-@pytest.fixture(scope="module")
-def joints(body: BodyModel, people: dict[str, Tensor]) -> Tensor:
-    return body.joints(**people)
-
+from tests.human.fit_people import error_mm
 
 # --- derivatives --------------------------------------------------------------------------------------------------
 

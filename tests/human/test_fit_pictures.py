@@ -14,23 +14,6 @@ from human.camera import make_intrinsics, project
 from human.fit import WEIGHTS_2D, FitResult, fit_joints2d, fit_joints3d, fit_vertices
 from human.rotations import rotation_about
 from metrics.functional import pa_mpjpe
-from tests.human.fit_people import loosened_people
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("free")
-
-
-@pytest.fixture(scope="module")
-def people() -> dict[str, Tensor]:
-    return loosened_people()
-
-
-@pytest.fixture(scope="module")
-def joints(body: BodyModel, people: dict[str, Tensor]) -> Tensor:
-    return body.joints(**people)
-
 
 # --- vertices -------------------------------------------------------------------------------------------------------
 
