@@ -140,7 +140,8 @@ def draw(
     ]  # fmt: skip
     shows = [verts_w, vectors(normals, wp.vec3), views, mesh.anatomy]
     behind, tones = vectors(backgrounds.view(batch, pixels, 3), wp.vec3ub), wp.from_torch(tables[1])
-    outputs = [vectors(image, wp.vec3), wp.from_torch(coverage), wp.from_torch(depth), wp.from_torch(layer)]
+    share = wp.from_torch(coverage)
+    outputs = [share, wp.from_torch(depth), wp.from_torch(layer)]
 
     step = max(1, CHUNK // (fine * fine)) if device.type == "cpu" else max(1, batch)
     step = min(step, max(1, batch))
@@ -149,18 +150,25 @@ def draw(
     screen_t, sun_screen_t = (torch.empty(step, count, 3, dtype=torch.int32, device=device) for _ in range(2))
     bounds_t, frames_t = torch.empty(step, 8, device=device), torch.empty(step, 1, 16, device=device)
     ground_t = torch.empty(step, half * half, device=device)
+    samples_t = torch.empty(step, pixels, dtype=torch.int32, device=device)
+    distance_t = torch.empty(step, pixels, device=device)
+    box_t = torch.empty(step, 4, dtype=torch.int32, device=device)
     for first in range(0, batch, step):
         n = min(step, batch - first)
         part = slice(first, first + n)
         keys, sun_keys = wp.from_torch(keys_t[:n].zero_()), wp.from_torch(sun_t[:n].zero_())
         screen, sun_screen = (vectors(t[:n], wp.vec3i) for t in (screen_t, sun_screen_t))
         bounds, frames = wp.from_torch(bounds_t[:n].fill_(1e9)), vectors(frames_t[:n].view(n, 1, 4, 4), sk.mat44)
-        ground = wp.from_torch(ground_t[:n])
+        ground, box = wp.from_torch(ground_t[:n]), wp.from_torch(box_t[:n].fill_(1 << 29))
+        samples, distances = wp.from_torch(samples_t[:n]), wp.from_torch(distance_t[:n])
         here = [vectors(verts[part], wp.vec3), vectors(rows[part], rk.mat23), wp.from_torch(cut[part])]
         faces = len(mesh.keep[0])
         # --- the camera's view
         launch(rk.project_kernel, n, count, [*here, NEAR], [screen], device)
         launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here[2], fine, fine, mesh.culled], [keys], device)
+        launch(sk.box_kernel, n, count, [screen, cut_w, factor, first], [box], device)
+        scanned = [samples, distances, *outputs]
+        launch(sk.scan_kernel, n, pixels, [keys, mesh.layers, box, size, size, factor, first], scanned, device)
         # --- the sun's
         launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
         launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
@@ -186,9 +194,9 @@ def draw(
             first,
         ]
         launch(dk.ground_kernel, n, half * half, [verts_w, *cast], [ground], device)
-        seen = [keys, screen, mesh.faces, mesh.layers, mesh.fields, mesh.uv, *shows]
+        seen = [keys, samples, distances, screen, mesh.faces, mesh.layers, mesh.fields, mesh.uv, *shows]
         lit = [terms, sun, occlusion, gloss, softness, shadow, frames, sun_keys, side]
-        place = [behind, ground, tones, size, size, factor, first]
-        launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], outputs, device)
+        place = [behind, ground, tones, size, size, factor, share, first]
+        launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], [vectors(image, wp.vec3)], device)
     shape = (batch, size, size)
     return image.view(*shape, 3), coverage.view(shape), depth.view(shape), layer.view(shape)
