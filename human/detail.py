@@ -41,7 +41,9 @@ def load_detail(path: Path = DETAIL_PATH) -> Detail:
         PosesynError: the file is absent or holds something else.
     """
     if not path.is_file():
-        raise PosesynError(f"no coarse body at {path}: reinstall the package, or make it with scripts/bake_free_detail.py")
+        raise PosesynError(
+            f"no coarse body at {path}: reinstall the package, or make it with scripts/bake_free_detail.py"
+        )
     with np.load(path) as archive:
         data = {key: archive[key] for key in archive.files}
     missing = {"vertices", "faces", "faces_uv"} - set(data)

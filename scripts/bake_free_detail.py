@@ -63,7 +63,9 @@ def importance(body: BodyModel) -> Array:
 class Collapse:
     """A triangle mesh that loses one vertex at a time."""
 
-    def __init__(self, examples_VP3: Array, faces: NDArray[np.int64], faces_uv: NDArray[np.int64], weight: Array) -> None:
+    def __init__(
+        self, examples_VP3: Array, faces: NDArray[np.int64], faces_uv: NDArray[np.int64], weight: Array
+    ) -> None:
         self.points, self.faces, self.uv = examples_VP3, faces.copy(), faces_uv.copy()
         self.alive = np.ones(len(faces), bool)
         self.around: list[set[int]] = [set() for _ in examples_VP3]
@@ -197,7 +199,9 @@ def main() -> None:
     away = 1000 * np.linalg.norm((rest[kept][faces[face]] * bary[..., None]).sum(1) - rest, axis=1)
     size = args.out.stat().st_size / 1024
     print(f"{args.out}: {len(kept)} vertices, {len(faces)} triangles, {size:.0f} KiB")
-    print(f"the body's vertices lie {away.mean():.2f} mm from it on average, 99 % within {np.percentile(away, 99):.1f} mm")
+    print(
+        f"the body's vertices lie {away.mean():.2f} mm from it on average, 99 % within {np.percentile(away, 99):.1f} mm"
+    )
 
 
 if __name__ == "__main__":

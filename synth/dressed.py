@@ -268,9 +268,7 @@ def _influences(body: BodyModel, vertices_N: NDArray[np.int64]) -> tuple[NDArray
     return joint, weight / weight.sum(1, keepdims=True)
 
 
-def _pieces(
-    body: BodyModel, surface: BodySurface, wardrobe: Mapping[str, Shell], detail: Detail
-) -> list[_Piece]:
+def _pieces(body: BodyModel, surface: BodySurface, wardrobe: Mapping[str, Shell], detail: Detail) -> list[_Piece]:
     """The body as layer 0, then each shell in every layer it serves."""
     kept = detail.vertices
     count = len(kept)

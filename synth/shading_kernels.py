@@ -150,20 +150,25 @@ def scan_kernel(
         layer = int(-1)
         if column >= left and column <= right and row >= top and row <= bottom:
             corner = row * factor * fine + column * factor
-            for s in range(factor * factor):
-                key = keys[local, corner + (s / factor) * fine + s % factor]
-                if key != wp.int64(0):
-                    if covered == 0:
-                        one = s
-                    two = s
-                    covered += 1
-                    inverse = wp.cast(int(key >> wp.int64(32)), wp.float32)
-                    near = wp.max(near, inverse)
-                    far = wp.min(far, inverse)
+            head = wp.int64(0)
+            last = wp.int64(0)
+            s = int(0)
+            for down in range(factor):
+                for across in range(factor):  # (quotients of a sample's number would cost more than the look-up)
+                    key = keys[local, corner + down * fine + across]
+                    if key != wp.int64(0):
+                        if covered == 0:
+                            one = s
+                            head = key
+                        two = s
+                        last = key
+                        covered += 1
+                        inverse = wp.cast(int(key >> wp.int64(32)), wp.float32)
+                        near = wp.max(near, inverse)
+                        far = wp.min(far, inverse)
+                    s += 1
             if covered > 0:
-                key = keys[local, corner + (one / factor) * fine + one % factor]
-                last = keys[local, corner + (two / factor) * fine + two % factor]
-                layer = layers[FACE_BITS - int(key & FACE_MASK)]
+                layer = layers[FACE_BITS - int(head & FACE_MASK)]
                 packed = one | (two << 4)
                 # Where the pixel shows one smooth surface, its centre stands for all of it.
                 flat = layer == layers[FACE_BITS - int(last & FACE_MASK)] and (1.0 / far - 1.0 / near) < FLAT
@@ -382,7 +387,8 @@ def shade_kernel(
                                     grain = fabric[b, g, pk.GRAIN] * wp.min(0.004 / footprint, 1.0)
                                     if grain > 0.02:
                                         tint = tint * (
-                                            1.0 + grain * surface_kernels.speck(field[0], field[1], field[2], noise_seed)
+                                            1.0
+                                            + grain * surface_kernels.speck(field[0], field[1], field[2], noise_seed)
                                         )
                                     if back:
                                         tint = tint * 0.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: On the CPU this many fine pixels are drawn at a time, to stay near the cache.
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Mesh:
 
 
 _meshes: list[tuple[Tensor, Mesh]] = []
+_kept = threading.local()
 
 
 def mesh_of(dressed: Dressed, places: Places) -> Mesh:
@@ -100,6 +102,18 @@ def _coarser(faces_F3: Tensor, count: int) -> Tensor:
     return torch.from_numpy(coarse).to(faces_F3.device)
 
 
+def _scratch(shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
+    """Uninitialised work space. On the CPU a thread keeps its last: fresh pages cost more than what is done with them."""
+    if device.type == "cpu" and getattr(_kept, "shapes", None) == shapes:
+        return _kept.tensors
+    types = {"keys": torch.int64, "sun": torch.int64}
+    types |= dict.fromkeys(("screen", "sun_screen", "samples", "box"), torch.int32)
+    tensors = {k: torch.empty(s, dtype=types.get(k, torch.float32), device=device) for k, s in shapes.items()}
+    if device.type == "cpu":
+        _kept.shapes, _kept.tensors = shapes, tensors
+    return tensors
+
+
 def draw(
     mesh: Mesh,
     verts: Tensor,
@@ -145,14 +159,15 @@ def draw(
 
     step = max(1, CHUNK // (fine * fine)) if device.type == "cpu" else max(1, batch)
     step = min(step, max(1, batch))
-    keys_t = torch.empty(step, fine * fine, dtype=torch.int64, device=device)
-    sun_t = torch.empty(step, side * side, dtype=torch.int64, device=device)
-    screen_t, sun_screen_t = (torch.empty(step, count, 3, dtype=torch.int32, device=device) for _ in range(2))
-    bounds_t, frames_t = torch.empty(step, 8, device=device), torch.empty(step, 1, 16, device=device)
-    ground_t = torch.empty(step, half * half, device=device)
-    samples_t = torch.empty(step, pixels, dtype=torch.int32, device=device)
-    distance_t = torch.empty(step, pixels, device=device)
-    box_t = torch.empty(step, 4, dtype=torch.int32, device=device)
+    shapes = {
+        "keys": (step, fine * fine), "sun": (step, side * side), "screen": (step, count, 3),
+        "sun_screen": (step, count, 3), "samples": (step, pixels), "box": (step, 4), "bounds": (step, 8),
+        "frames": (step, 1, 16), "ground": (step, half * half), "distance": (step, pixels),
+    }  # fmt: skip
+    scratch = _scratch(shapes, device)
+    keys_t, sun_t, screen_t, sun_screen_t = (scratch[k] for k in ("keys", "sun", "screen", "sun_screen"))
+    samples_t, box_t, bounds_t, frames_t = (scratch[k] for k in ("samples", "box", "bounds", "frames"))
+    ground_t, distance_t = scratch["ground"], scratch["distance"]
     for first in range(0, batch, step):
         n = min(step, batch - first)
         part = slice(first, first + n)
