@@ -51,7 +51,9 @@ def load_detail(path: Path = DETAIL_PATH) -> Detail:
         raise PosesynError(f"{path} has no {min(missing)!r}: make it again with scripts/bake_free_detail.py")
     shells = [key.removesuffix("_bind_face") for key in data if key.endswith("_bind_face")]
     return Detail(
-        *(data[key].astype(np.int64) for key in ("vertices", "faces", "faces_uv")),
+        data["vertices"].astype(np.int64),
+        data["faces"].astype(np.int64),
+        data["faces_uv"].astype(np.int64),
         {name: data[f"{name}_bind_face"].astype(np.int64) for name in shells},
         {name: data[f"{name}_bind_bary"].astype(np.float32) for name in shells},
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,9 +39,9 @@ TURN, SLIVER = 0.2, 0.05
 def examples(body: BodyModel, seed: int) -> Array:
     """(V,P,3) vertices of the mean body at rest and of random people in random poses."""
     rng, bank = generator("detail", seed), load_motion_bank()
-    pose, _ = bank.sample(rng.choice(len(bank), POSES))
+    drawn, _ = bank.sample(rng.choice(len(bank), POSES))
     betas = torch.from_numpy(rng.normal(size=(POSES, 10))).float()
-    pose = torch.from_numpy(np.asarray(pose)).float()
+    pose = torch.from_numpy(drawn).float()
     betas[0], pose[0] = 0, 0
     with torch.no_grad():
         out = body(betas, pose, torch.zeros(POSES, 3)).vertices
@@ -188,13 +189,17 @@ def main() -> None:
     place[kept] = np.arange(len(kept))
     order = np.argsort(place[faces].min(1), kind="stable")
     faces, uv = place[faces[order]], uv[order]
-    data = {"vertices": kept.astype(np.uint16), "faces": faces.astype(np.uint16), "faces_uv": uv.astype(np.uint16)}
+    data: dict[str, NDArray[Any]] = {
+        "vertices": kept.astype(np.uint16),
+        "faces": faces.astype(np.uint16),
+        "faces_uv": uv.astype(np.uint16),
+    }
     rest = body.v_template.double().numpy()
     for name, shell in load_wardrobe().items():
         face, bary = closest_on_mesh(shell.v_template.astype(np.float64), rest[kept], faces)
         data[f"{name}_bind_face"] = face.astype(np.uint16)
         data[f"{name}_bind_bary"] = np.asarray(bary, np.float32)
-    np.savez_compressed(args.out, **data)
+    np.savez_compressed(args.out, allow_pickle=False, **data)
     face, bary = closest_on_mesh(rest, rest[kept], faces)
     away = 1000 * np.linalg.norm((rest[kept][faces[face]] * bary[..., None]).sum(1) - rest, axis=1)
     size = args.out.stat().st_size / 1024

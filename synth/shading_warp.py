@@ -14,6 +14,7 @@ from torch import Tensor
 from human import raster_kernels as rk
 from human.raster import NEAR
 from human.raster_warp import launch, vectors
+from synth import scan_kernels as ck
 from synth import shading_kernels as sk
 from synth import shadow_kernels as dk
 from synth import surface_kernels
@@ -103,7 +104,7 @@ def _coarser(faces_F3: Tensor, count: int) -> Tensor:
 
 
 def _scratch(shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
-    """Uninitialised work space. On the CPU a thread keeps its last: fresh pages cost more than what is done with them."""
+    """Uninitialised work space. On the CPU a thread keeps its last: the system clears every fresh page."""
     if device.type == "cpu" and getattr(_kept, "shapes", None) == shapes:
         return _kept.tensors
     types = {"keys": torch.int64, "sun": torch.int64}
@@ -181,9 +182,9 @@ def draw(
         # --- the camera's view
         launch(rk.project_kernel, n, count, [*here, NEAR], [screen], device)
         launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here[2], fine, fine, mesh.culled], [keys], device)
-        launch(sk.box_kernel, n, count, [screen, cut_w, factor, first], [box], device)
+        launch(ck.box_kernel, n, count, [screen, cut_w, factor, first], [box], device)
         scanned = [samples, distances, *outputs]
-        launch(sk.scan_kernel, n, pixels, [keys, mesh.layers, box, size, size, factor, first], scanned, device)
+        launch(ck.scan_kernel, n, pixels, [keys, mesh.layers, box, size, size, factor, first], scanned, device)
         # --- the sun's
         launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
         launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
