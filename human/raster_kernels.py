@@ -136,8 +136,13 @@ def draw(
         e0 = row0
         e1 = row1
         e2 = row2
+        entered = int(0)  # noqa: RUF046, UP018 (a Warp variable that a branch changes must be declared by a call)
         for x in range(left, right + 1):
-            if (e0 | e1 | e2) >= wp.int64(0):
+            if (e0 | e1 | e2) < wp.int64(0):
+                if entered == 1:  # a row of a triangle has no gaps
+                    break
+            else:
+                entered = 1
                 inverse = (
                     (wp.float32(e0) * scale) * inverse0
                     + (wp.float32(e1) * scale) * inverse1

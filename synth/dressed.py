@@ -7,7 +7,7 @@ Which part of a shell is worn is a scalar per vertex that the rasteriser cuts al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from human.body import BodyModel
+from human.detail import Detail
 from human.errors import PosesynError
 from human.raster import vertex_normals
 from human.wardrobe import Shell, load_wardrobe
@@ -39,7 +40,7 @@ class _Piece:
 
 
 class DressedBody(nn.Module):
-    """The drawn mesh: layer 0 is the body, vertex for vertex and face for face; the shells follow.
+    """The drawn mesh: layer 0 is the body (vertex for vertex and face for face, or coarser); the shells follow.
 
     Attributes:
         body: the :class:`BodyModel`; surface: its rest-pose fields.
@@ -48,6 +49,7 @@ class DressedBody(nn.Module):
             hair is the rest height in metres, stretched on the fringe so that one ``hem`` cuts both.
         rest_V3, rest_normals_V3: (V,3) metres and unit normals, mean person at rest.
         uv_F32: (F,3,2) float32 texture coordinates, v down: the body's atlas; zero on shells.
+        skin_N: (N,) int64, which of the body's vertices the first N are.
     """
 
     faces: Tensor
@@ -57,13 +59,17 @@ class DressedBody(nn.Module):
     rest_V3: Tensor
     rest_normals_V3: Tensor
     uv_F32: Tensor
+    skin_N: Tensor
 
-    def __init__(self, body: BodyModel, wardrobe: Mapping[str, Shell] | None = None) -> None:
+    def __init__(
+        self, body: BodyModel, wardrobe: Mapping[str, Shell] | None = None, detail: Detail | None = None
+    ) -> None:
         """Join the layers.
 
         Args:
             body: on the CPU, in SMPL's format, pose blend shapes zero.
             wardrobe: shells made for this body; None takes the free body's, {} draws the body alone.
+            detail: a coarser mesh for layer 0, made for this body and wardrobe; None draws all of the body.
 
         Raises:
             PosesynError: the shells were made for another body.
@@ -71,7 +77,9 @@ class DressedBody(nn.Module):
         super().__init__()
         self.body = body
         self.surface = BodySurface(body)
-        pieces = _pieces(body, self.surface, load_wardrobe() if wardrobe is None else wardrobe)
+        worn = load_wardrobe() if wardrobe is None else wardrobe
+        detail = _whole(body, worn) if detail is None else detail
+        pieces = _pieces(body, self.surface, worn, detail)
         starts = np.cumsum([0, *(len(p.fields) for p in pieces)])
 
         def keep(name: str, parts: list[NDArray], dtype: type = np.float32) -> None:
@@ -84,6 +92,7 @@ class DressedBody(nn.Module):
         keep("fields_V6", [p.fields for p in pieces])
         keep("uv_F32", [p.uv for p in pieces])
         keep("rest_V3", [p.shell.v_template for p in pieces])
+        keep("skin_N", [detail.vertices], np.int64)
         keep("_bind", [pieces[0].shell.faces[p.shell.bind_face] for p in pieces], np.int32)
         keep("_bind_bary", [p.shell.bind_bary for p in pieces])
         self.register_buffer("rest_normals_V3", vertex_normals(self.rest_V3[None], self.faces)[0], persistent=False)
@@ -104,11 +113,17 @@ class DressedBody(nn.Module):
 
         keep("_joint_shapedirs", [body.J_shapedirs.permute(0, 2, 1).numpy()])
         keep("_parents", [np.array(body.parents)], np.int32)
+        # What joints are read off is posed for itself: the drawn mesh may lack it.
         used = body.get_buffer("extra_vertices").numpy()
         matrix = body.extra_regressor.numpy()
         index = np.argsort(matrix == 0, axis=1, kind="stable")[:, : int((matrix != 0).sum(1).max())]
-        keep("_extra_index", [used[index]], np.int32)
+        keep("_extra_index", [index], np.int32)
         keep("_extra_weight", [np.take_along_axis(matrix, index, 1)])
+        joint, weight = _influences(body, used)
+        keep("_extra_template", [body.v_template.numpy()[used]])
+        keep("_extra_shapedirs", [body.shapedirs.numpy()[used].transpose(0, 2, 1)])
+        keep("_extra_weight_joint", [joint], np.int32)
+        keep("_extra_skin_weight", [weight])
         keep("_bounds", [_bounds(self.fields_V6.numpy())])
         ring, ring_starts = _rings(self.faces.numpy(), len(self.rest_V3))
         keep("_ring", [ring], np.int32)
@@ -174,7 +189,13 @@ class DressedBody(nn.Module):
         ]
         verts_wp = rw.vectors(verts, wp.vec3)
         rw.launch(kernels.skin_kernel, count, len(self._buffer("_template")), skin, [verts_wp], device)
-        extra = [verts_wp, wp.from_torch(self._buffer("_extra_index")), wp.from_torch(self._buffer("_extra_weight"))]
+        extra = [
+            shape_BK,
+            motion_wp,
+            rw.vectors(self._buffer("_extra_template"), wp.vec3),
+            rw.vectors(self._buffer("_extra_shapedirs"), wp.vec3),
+            *(wp.from_torch(self._buffer(f"_extra_{k}")) for k in ("weight_joint", "skin_weight", "index", "weight")),
+        ]
         rw.launch(kernels.regress_kernel, count, extras, [*extra, bones], [joints_wp], device)
         return verts, joints
 
@@ -205,7 +226,7 @@ class DressedBody(nn.Module):
             return out, cut, normals
         starts = wp.from_torch(self._buffer("_ring_starts"))
         out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
-        skin = len(self.body.v_template)
+        skin = len(self.skin_N)
         posed_wp = rw.vectors(posed, wp.vec3)
         fields = [rw.vectors(self.fields_V6, kernels.vec6), rw.vectors(self._buffer("_bounds"), kernels.vec6)]
         ring = [starts, wp.from_torch(self._buffer("_ring"))]
@@ -232,34 +253,50 @@ class DressedBody(nn.Module):
         return self.get_buffer(name)
 
 
-def _pieces(body: BodyModel, surface: BodySurface, wardrobe: Mapping[str, Shell]) -> list[_Piece]:
-    """The body as layer 0, then each shell in every layer it serves."""
-    weights = body.weights.numpy()
+def _whole(body: BodyModel, wardrobe: Mapping[str, Shell]) -> Detail:
+    """All of the body."""
+    vertices = np.arange(len(body.v_template))
+    binds = {n: s.bind_face for n, s in wardrobe.items()}, {n: s.bind_bary for n, s in wardrobe.items()}
+    return Detail(vertices, body.faces.numpy(), body.faces_uv.numpy(), *binds)
+
+
+def _influences(body: BodyModel, vertices_N: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """Joints (N,6) and skinning weights (N,6) of some of a body's vertices."""
+    weights = body.weights.numpy()[vertices_N]
     joint = np.argsort(-weights, axis=1, kind="stable")[:, :_INFLUENCES]
     weight = np.take_along_axis(weights, joint, 1)
-    count = len(weights)
-    faces = body.faces.numpy()
+    return joint, weight / weight.sum(1, keepdims=True)
+
+
+def _pieces(body: BodyModel, surface: BodySurface, wardrobe: Mapping[str, Shell], detail: Detail) -> list[_Piece]:
+    """The body as layer 0, then each shell in every layer it serves."""
+    kept = detail.vertices
+    count = len(kept)
+    joint, weight = _influences(body, kept)
     skin = Shell(
-        v_template=body.v_template.numpy(),
-        shapedirs=body.shapedirs.numpy(),
-        faces=faces,
+        v_template=body.v_template.numpy()[kept],
+        shapedirs=body.shapedirs.numpy()[kept],
+        faces=detail.faces,
         weight_joint=joint,
-        weight=weight / weight.sum(1, keepdims=True),
+        weight=weight,
         bind_face=np.zeros(count, np.int64),
         bind_bary=np.zeros((count, 3), np.float32),
         fringe=np.zeros(count, np.float32),
     )
-    uv = body.uv.numpy()[body.faces_uv.numpy()] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
-    points = surface.vertices
+    uv = body.uv.numpy()[detail.faces_uv] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
+    points = surface.vertices[kept]
     pieces = [_Piece(0, "body", skin, np.stack([getattr(points, f) for f in FIELDS], 1), uv)]
     for layer, name in _SHELL_OF_LAYER.items():
         if name not in wardrobe:
             continue
         shell = wardrobe[name]
-        if shell.bind_face.max() >= len(faces) or shell.shapedirs.shape[2] != body.num_betas:
+        if shell.bind_face.max() >= len(body.faces) or shell.shapedirs.shape[2] != body.num_betas:
             raise PosesynError(
                 f"the shell {name!r} was made for another body: pass wardrobe={{}} to draw this one bare"
             )
+        if name not in detail.bind_face or len(detail.bind_face[name]) != len(shell.v_template):
+            raise PosesynError(f"the coarse body was made for another {name!r}: bake it again, or pass detail=None")
+        shell = replace(shell, bind_face=detail.bind_face[name], bind_bary=detail.bind_bary[name])
         no_uv = np.zeros((len(shell.faces), 3, 2), np.float32)
         pieces.append(_Piece(layer, name, shell, _shell_fields(name, shell, surface), no_uv))
     return pieces

@@ -72,6 +72,33 @@ def chain_kernel(
         )  # fmt: skip
 
 
+@wp.func
+def posed(
+    betas: wp.array2d[wp.float32],
+    motion: wp.array2d[mat34],
+    mean: wp.array[wp.vec3],
+    shapedirs: wp.array2d[wp.vec3],
+    weight_joint: wp.array2d[wp.int32],
+    weight: wp.array2d[wp.float32],
+    b: int,
+    v: int,
+) -> wp.vec3:
+    """A vertex of person ``b``."""
+    p = mean[v]
+    for k in range(BETAS):
+        p += betas[b, k] * shapedirs[v, k]
+    m = weight[v, 0] * motion[b, weight_joint[v, 0]]
+    for i in range(1, INFLUENCES):
+        w = weight[v, i]
+        if w > 0.0:
+            m += w * motion[b, weight_joint[v, i]]
+    return wp.vec3(
+        m[0, 0] * p[0] + m[0, 1] * p[1] + m[0, 2] * p[2] + m[0, 3],
+        m[1, 0] * p[0] + m[1, 1] * p[1] + m[1, 2] * p[2] + m[1, 3],
+        m[2, 0] * p[0] + m[2, 1] * p[1] + m[2, 2] * p[2] + m[2, 3],
+    )
+
+
 @wp.kernel
 def skin_kernel(
     betas: wp.array2d[wp.float32],
@@ -87,19 +114,7 @@ def skin_kernel(
     """Shape and pose each distinct vertex and write it to its one or two places in the drawn mesh."""
     b, group = wp.tid()
     for v in range(group * span, wp.min((group + 1) * span, mean.shape[0])):
-        p = mean[v]
-        for k in range(BETAS):
-            p += betas[b, k] * shapedirs[v, k]
-        m = weight[v, 0] * motion[b, weight_joint[v, 0]]
-        for i in range(1, INFLUENCES):
-            w = weight[v, i]
-            if w > 0.0:
-                m += w * motion[b, weight_joint[v, i]]
-        x = wp.vec3(
-            m[0, 0] * p[0] + m[0, 1] * p[1] + m[0, 2] * p[2] + m[0, 3],
-            m[1, 0] * p[0] + m[1, 1] * p[1] + m[1, 2] * p[2] + m[1, 3],
-            m[2, 0] * p[0] + m[2, 1] * p[1] + m[2, 2] * p[2] + m[2, 3],
-        )
+        x = posed(betas, motion, mean, shapedirs, weight_joint, weight, b, v)
         out[b, target[v, 0]] = x
         if target[v, 1] >= 0:
             out[b, target[v, 1]] = x
@@ -107,17 +122,24 @@ def skin_kernel(
 
 @wp.kernel
 def regress_kernel(
-    verts: wp.array2d[wp.vec3],
+    betas: wp.array2d[wp.float32],
+    motion: wp.array2d[mat34],
+    mean: wp.array[wp.vec3],
+    shapedirs: wp.array2d[wp.vec3],
+    weight_joint: wp.array2d[wp.int32],
+    skin_weight: wp.array2d[wp.float32],
     index: wp.array2d[wp.int32],
     weight: wp.array2d[wp.float32],
     first: int,
     span: int,
     joints: wp.array2d[wp.vec3],
 ):
-    """Joint ``first`` + j is a fixed combination of posed vertices."""
+    """Joint ``first`` + j is a fixed combination of vertices, posed here."""
     b, group = wp.tid()
     for j in range(group * span, wp.min((group + 1) * span, index.shape[0])):
         total = wp.vec3(0.0, 0.0, 0.0)
         for k in range(index.shape[1]):
-            total += weight[j, k] * verts[b, index[j, k]]
+            w = weight[j, k]
+            if w != 0.0:
+                total += w * posed(betas, motion, mean, shapedirs, weight_joint, skin_weight, b, index[j, k])
         joints[b, first + j] = total

@@ -39,6 +39,7 @@ class Dressed(Protocol):
     layer_F: Tensor  # (F,) int32, 0 body, 1 bottom, 2 top, 3 skirt, 4 hair; the body's faces come first
     fields_V6: Tensor  # (V,6) synth.surface.FIELDS
     uv_F32: Tensor  # (F,3,2) v down
+    skin_N: Tensor  # (N,) which of the body's vertices the first N are
     body: BodyModel
 
 
@@ -154,19 +155,20 @@ class Places:
     radii: np.ndarray  # (K,) metres
 
 
-_known: WeakKeyDictionary[BodyModel, Places] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, Places] = WeakKeyDictionary()
 
 
 def _places(dressed: Dressed) -> Places:
-    if dressed.body not in _known:
+    if dressed not in _known:
         surface = BodySurface(dressed.body)
         points = np.stack([surface.vertices.x, surface.vertices.y, surface.vertices.z], 1)
-        part = dressed.body.part.cpu().numpy()
-        balls = [_ball(points, np.flatnonzero(part == p)) for p in _BALLS]
-        _known[dressed.body] = Places(
+        drawn = dressed.skin_N.cpu().numpy()
+        part = dressed.body.part.cpu().numpy()[drawn]
+        balls = [_ball(points[drawn], np.flatnonzero(part == p)) for p in _BALLS]
+        _known[dressed] = Places(
             anatomy(surface), np.array([b[:2] for b in balls], np.int32), np.array([b[2] for b in balls], np.float32)
         )
-    return _known[dressed.body]
+    return _known[dressed]
 
 
 def _ball(points_V3: np.ndarray, part_N: np.ndarray) -> tuple[int, int, float]:

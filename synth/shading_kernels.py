@@ -17,14 +17,13 @@ from human.raster_kernels import FACE_BITS, FACE_MASK, INVERSE_BITS, SUBPIXEL, e
 from synth import paint_kernels as pk
 from synth import skin_kernels, surface_kernels
 from synth.drape_kernels import HAIR, LEGS, SHOE, SKIRT, TOP, garment_depth, vec6, vec8
+from synth.scan_kernels import CENTRE, ONCE
 from synth.shadow_kernels import OFFSET, lit, mat44, nearness, turn_at
 from synth.surface_kernels import vec4ub, vec16
 
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 HAIR_LAYER = wp.constant(4)
-#: Samples of a pixel that lie within this of each other (metres), on one layer, are shaded once.
-FLAT = wp.constant(0.03)
 #: Steps of the tone table over the square root of radiance, and the radiance at its end.
 TONE_STEPS = wp.constant(1023.0)
 TONE_TOP = wp.constant(4.0)
@@ -86,6 +85,8 @@ def tone(table: wp.array[wp.float32], radiance: float) -> float:
 def shade_kernel(
     # what is seen
     keys: wp.array2d[wp.int64],
+    samples_of: wp.array2d[wp.int32],
+    distances: wp.array2d[wp.float32],
     screen: wp.array2d[wp.vec3i],
     faces: wp.array[wp.vec3i],
     layers: wp.array[wp.int32],
@@ -126,12 +127,10 @@ def shade_kernel(
     height: int,
     width: int,
     factor: int,
+    coverage: wp.array2d[wp.float32],
     first: int,
     span: int,
     image: wp.array2d[wp.vec3],
-    coverage_out: wp.array2d[wp.float32],
-    depth_out: wp.array2d[wp.float32],
-    layer_out: wp.array2d[wp.int32],
 ):
     """See the module; ``cameras`` are (fx, fy, cx, cy) of the fine pixels; ``image`` is in display values 0..255."""
     local, group = wp.tid()
@@ -145,49 +144,42 @@ def shade_kernel(
     shines = wp.length_sq(lamp) > 0.0
     half_width = (width + 1) / 2
     half_height = (height + 1) / 2
+    middle = 0.5 * float(factor - 1)
+    scale = 1.0 / float(factor)
+    coarse = scale * wp.vec4(camera[0], camera[1], camera[2] - middle, camera[3] - middle)
+    # The outermost garment, and the innermost on each layer, which fills whatever the mesh there shows.
+    count = int(0)
+    innermost = wp.vec4i(-1, -1, -1, -1)
+    for inner in range(kinds.shape[1]):
+        g = kinds.shape[1] - 1 - inner
+        if kinds[b, g] != 0:
+            count = wp.max(count, g + 1)
+            on = garment_layers[b, g]
+            if kinds[b, g] != HAIR and on > 0 and on < 4:
+                innermost[on] = g
+    row = int(group * span / width)
+    column = int(group * span) - row * width - 1
     for i in range(group * span, wp.min((group + 1) * span, height * width)):
-        row = i / width
-        column = i % width
-        covered = int(0)
-        one = int(0)
-        two = int(0)
-        near = float(0.0)
-        far = float(1.0e9)
-        corner = row * factor * fine + column * factor
-        for s in range(factor * factor):
-            at = corner + (s / factor) * fine + s % factor
-            if keys[local, at] != wp.int64(0):
-                if covered == 0:
-                    one = s
-                two = s
-                covered += 1
-                inverse = wp.cast(int(keys[local, at] >> wp.int64(32)), wp.float32)
-                near = wp.max(near, inverse)
-                far = wp.min(far, inverse)
-        share = float(covered) / float(factor * factor)
+        column += 1
+        if column == width:  # (a division per pixel is not cheap on the CPU)
+            column = 0
+            row += 1
+        share = float(0.0)
         total = wp.vec3(0.0, 0.0, 0.0)
-        first_layer = int(-1)
-        if covered > 0:
-            at = corner + (one / factor) * fine + one % factor
-            f_one = FACE_BITS - int(keys[local, at] & FACE_MASK)
-            at = corner + (two / factor) * fine + two % factor
-            f_two = FACE_BITS - int(keys[local, at] & FACE_MASK)
-            first_layer = layers[f_one]
-            samples = int(2)
-            # Where the pixel shows one smooth surface, its centre stands for all of it.
-            flat = first_layer == layers[f_two] and (1.0 / far - 1.0 / near) < FLAT
-            if covered == 1 or flat:
-                samples = 1
+        packed = samples_of[local, i]
+        if packed != 0:
+            share = coverage[b, i]
+            corner = row * factor * fine + column * factor
+            one = packed & 15
+            two = (packed >> 4) & 15
+            samples = wp.where((packed & ONCE) != 0, 1, 2)
             turn = turn_at(column, row)
             for k in range(samples):
-                f = f_one
-                s = one
-                if k == 1:
-                    f = f_two
-                    s = two
+                s = wp.where(k == 1, two, one)
+                f = FACE_BITS - int(keys[local, corner + (s / factor) * fine + s % factor] & FACE_MASK)
                 px = (column * factor + s % factor) * SUBPIXEL
                 py = (row * factor + s / factor) * SUBPIXEL
-                if samples == 1 and covered == factor * factor:
+                if (packed & CENTRE) != 0:
                     px = column * factor * SUBPIXEL + (factor - 1) * SUBPIXEL / 2
                     py = row * factor * SUBPIXEL + (factor - 1) * SUBPIXEL / 2
                 # --- where on the surface
@@ -240,13 +232,9 @@ def shade_kernel(
                     gloss = 0.1
                     power = 4
                 else:
-                    left = int(0)
-                    if layer > 0:
-                        for g in range(kinds.shape[1]):
-                            if kinds[b, g] != 0 and kinds[b, g] != HAIR and garment_layers[b, g] == layer:
-                                left += 1
-                    for reverse in range(kinds.shape[1]):
-                        g = kinds.shape[1] - 1 - reverse
+                    last = innermost[layer]
+                    for reverse in range(count):
+                        g = count - 1 - reverse
                         kind = kinds[b, g]
                         if kind == HAIR:
                             if layer == 0 and garment_layers[b, g] == 0 and open > 0.0:
@@ -270,8 +258,7 @@ def shade_kernel(
                             if garment_layers[b, g] == layer:
                                 depth = garment_depth(kind, params[b, g], field)
                                 amount = surface_kernels.step(depth, footprint)
-                                left -= 1
-                                if layer > 0 and left == 0:
+                                if g == last:
                                     amount = 1.0
                                 if amount > 0.0:
                                     amount *= open
@@ -299,10 +286,10 @@ def shade_kernel(
                                         )
                                     grain = fabric[b, g, pk.GRAIN] * wp.min(0.004 / footprint, 1.0)
                                     if grain > 0.02:
-                                        speck = surface_kernels.noise(
-                                            wp.vec3(field[0], field[1], field[2]) * 330.0, noise_seed
+                                        tint = tint * (
+                                            1.0
+                                            + grain * surface_kernels.speck(field[0], field[1], field[2], noise_seed)
                                         )
-                                        tint = tint * (1.0 + grain * speck[0])
                                     if back:
                                         tint = tint * 0.6
                                     albedo += amount * tint
@@ -346,7 +333,7 @@ def shade_kernel(
                         n = wp.normalize(n - tilt / (1.0 + 0.6 * steep))
                 # --- light
                 gloss *= glosses[b]
-                dark = occlusion[b] * nearness(keys, local, factor * height, fine, camera, p, n, NEAR_REACH, turn)
+                dark = occlusion[b] * nearness(distances, local, height, width, coarse, p, n, NEAR_REACH, turn)
                 sky = irradiance(terms, b, n)
                 # What is dark in a fold of skin is red: light has gone through it.
                 veil = wp.vec3(1.0 - dark * (1.0 - 0.25 * wrap), 1.0 - dark, 1.0 - dark)
@@ -378,7 +365,7 @@ def shade_kernel(
         # --- what lies behind, and the camera's tone curve
         behind = background[b, i]
         shown = wp.vec3(0.0, 0.0, 0.0)
-        if covered < factor * factor:
+        if share < 1.0:
             shown = wp.vec3(float(int(behind[0])), float(int(behind[1])), float(int(behind[2])))
             if shadow[b] > 0.0:
                 gx = 0.5 * float(column) - 0.25
@@ -394,11 +381,7 @@ def shade_kernel(
                 light = (1.0 - fy) * upper + fy * lower
                 if light < 1.0:
                     shown = shown * wp.pow(wp.max(light, 0.0), 0.4545)
-        if covered > 0:
+        if packed != 0:
             display = wp.vec3(tone(tones, total[0]), tone(tones, total[1]), tone(tones, total[2]))
             shown += share * (display - shown)
-            near = 1.0 / near
         image[b, i] = shown
-        coverage_out[b, i] = share
-        depth_out[b, i] = near
-        layer_out[b, i] = first_layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from human import raster_kernels as rk
 from human.raster import NEAR
 from human.raster_warp import launch, vectors
+from synth import scan_kernels as ck
 from synth import shading_kernels as sk
 from synth import shadow_kernels as dk
 from synth import surface_kernels
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 #: On the CPU this many fine pixels are drawn at a time, to stay near the cache.
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Mesh:
 
 
 _meshes: list[tuple[Tensor, Mesh]] = []
+_kept = threading.local()
 
 
 def mesh_of(dressed: Dressed, places: Places) -> Mesh:
@@ -100,6 +103,18 @@ def _coarser(faces_F3: Tensor, count: int) -> Tensor:
     return torch.from_numpy(coarse).to(faces_F3.device)
 
 
+def _scratch(shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
+    """Uninitialised work space. On the CPU a thread keeps its last: the system clears every fresh page."""
+    if device.type == "cpu" and getattr(_kept, "shapes", None) == shapes:
+        return _kept.tensors
+    types = {"keys": torch.int64, "sun": torch.int64}
+    types |= dict.fromkeys(("screen", "sun_screen", "samples", "box"), torch.int32)
+    tensors = {k: torch.empty(s, dtype=types.get(k, torch.float32), device=device) for k, s in shapes.items()}
+    if device.type == "cpu":
+        _kept.shapes, _kept.tensors = shapes, tensors
+    return tensors
+
+
 def draw(
     mesh: Mesh,
     verts: Tensor,
@@ -140,27 +155,36 @@ def draw(
     ]  # fmt: skip
     shows = [verts_w, vectors(normals, wp.vec3), views, mesh.anatomy]
     behind, tones = vectors(backgrounds.view(batch, pixels, 3), wp.vec3ub), wp.from_torch(tables[1])
-    outputs = [vectors(image, wp.vec3), wp.from_torch(coverage), wp.from_torch(depth), wp.from_torch(layer)]
+    share = wp.from_torch(coverage)
+    outputs = [share, wp.from_torch(depth), wp.from_torch(layer)]
 
     step = max(1, CHUNK // (fine * fine)) if device.type == "cpu" else max(1, batch)
     step = min(step, max(1, batch))
-    keys_t = torch.empty(step, fine * fine, dtype=torch.int64, device=device)
-    sun_t = torch.empty(step, side * side, dtype=torch.int64, device=device)
-    screen_t, sun_screen_t = (torch.empty(step, count, 3, dtype=torch.int32, device=device) for _ in range(2))
-    bounds_t, frames_t = torch.empty(step, 8, device=device), torch.empty(step, 1, 16, device=device)
-    ground_t = torch.empty(step, half * half, device=device)
+    shapes = {
+        "keys": (step, fine * fine), "sun": (step, side * side), "screen": (step, count, 3),
+        "sun_screen": (step, count, 3), "samples": (step, pixels), "box": (step, 4), "bounds": (step, 8),
+        "frames": (step, 1, 16), "ground": (step, half * half), "distance": (step, pixels),
+    }  # fmt: skip
+    scratch = _scratch(shapes, device)
+    keys_t, sun_t, screen_t, sun_screen_t = (scratch[k] for k in ("keys", "sun", "screen", "sun_screen"))
+    samples_t, box_t, bounds_t, frames_t = (scratch[k] for k in ("samples", "box", "bounds", "frames"))
+    ground_t, distance_t = scratch["ground"], scratch["distance"]
     for first in range(0, batch, step):
         n = min(step, batch - first)
         part = slice(first, first + n)
         keys, sun_keys = wp.from_torch(keys_t[:n].zero_()), wp.from_torch(sun_t[:n].zero_())
         screen, sun_screen = (vectors(t[:n], wp.vec3i) for t in (screen_t, sun_screen_t))
         bounds, frames = wp.from_torch(bounds_t[:n].fill_(1e9)), vectors(frames_t[:n].view(n, 1, 4, 4), sk.mat44)
-        ground = wp.from_torch(ground_t[:n])
+        ground, box = wp.from_torch(ground_t[:n]), wp.from_torch(box_t[:n].fill_(1 << 29))
+        samples, distances = wp.from_torch(samples_t[:n]), wp.from_torch(distance_t[:n])
         here = [vectors(verts[part], wp.vec3), vectors(rows[part], rk.mat23), wp.from_torch(cut[part])]
         faces = len(mesh.keep[0])
         # --- the camera's view
         launch(rk.project_kernel, n, count, [*here, NEAR], [screen], device)
         launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here[2], fine, fine, mesh.culled], [keys], device)
+        launch(ck.box_kernel, n, count, [screen, cut_w, factor, first], [box], device)
+        scanned = [samples, distances, *outputs]
+        launch(ck.scan_kernel, n, pixels, [keys, mesh.layers, box, size, size, factor, first], scanned, device)
         # --- the sun's
         launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
         launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
@@ -186,9 +210,9 @@ def draw(
             first,
         ]
         launch(dk.ground_kernel, n, half * half, [verts_w, *cast], [ground], device)
-        seen = [keys, screen, mesh.faces, mesh.layers, mesh.fields, mesh.uv, *shows]
+        seen = [keys, samples, distances, screen, mesh.faces, mesh.layers, mesh.fields, mesh.uv, *shows]
         lit = [terms, sun, occlusion, gloss, softness, shadow, frames, sun_keys, side]
-        place = [behind, ground, tones, size, size, factor, first]
-        launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], outputs, device)
+        place = [behind, ground, tones, size, size, factor, share, first]
+        launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], [vectors(image, wp.vec3)], device)
     shape = (batch, size, size)
     return image.view(*shape, 3), coverage.view(shape), depth.view(shape), layer.view(shape)

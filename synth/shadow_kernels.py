@@ -195,7 +195,7 @@ def lit(
 
 @wp.func
 def nearness(
-    keys: wp.array2d[wp.int64],
+    distances: wp.array2d[wp.float32],
     local: int,
     height: int,
     width: int,
@@ -209,6 +209,7 @@ def nearness(
 
     Screen-space obscurance after McGuire et al., "The Alchemy Screen-Space Ambient Obscurance Algorithm", HPG 2011,
     eq. 10, eight taps, with the fall-off (1 - d^2/r^2) of their "Scalable Ambient Obscurance" (HPG 2012).
+    ``distances`` are depths (metres), far where there is nothing; ``camera`` is that of their pixels.
     """
     inverse = 1.0 / p[2]
     u = camera[0] * p[0] * inverse + camera[2]
@@ -224,8 +225,7 @@ def nearness(
         x = nearest(u + radius * (turn[0] * dx - turn[1] * dy))
         y = nearest(v + radius * (turn[1] * dx + turn[0] * dy))
         # Without branches: they would be mispredicted half of the time. Beyond the picture its border goes on.
-        seen = inverse_depth(keys, local, wp.clamp(y, 0, height - 1) * width + wp.clamp(x, 0, width - 1))
-        z = 1.0 / wp.max(seen, 1.0e-4)
+        z = distances[local, wp.clamp(y, 0, height - 1) * width + wp.clamp(x, 0, width - 1)]
         d = wp.vec3((float(x) - camera[2]) * z * across - p[0], (float(y) - camera[3]) * z * down - p[1], z - p[2])
         square = wp.dot(d, d)
         over = wp.dot(d, normal) / wp.sqrt(square + 1.0e-6) - 0.12

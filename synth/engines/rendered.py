@@ -18,6 +18,7 @@ from torch import Tensor
 from human.batch import NUM_JOINTS, PELVIS, PoseBatch
 from human.body import load_body
 from human.camera import MIN_DEPTH, project
+from human.detail import load_detail
 from human.errors import PosesynError
 from human.motion import load_motion_bank
 from human.rng import derive_seed, generator
@@ -74,6 +75,8 @@ class RenderedEngine(Engine):
         textures: clothing pictures to dress people in (:mod:`synth.texture_bank`): a bank, or the folder of the
             pictures; None for none.
         looks: different people to draw; 0 is a new one for every seed.
+        detail: "light" draws the free body's coarse mesh, made for people up to some 400 pixels tall; "full" all of
+            its triangles. Labels are the same. Other bodies are always drawn in full.
     """
 
     name: ClassVar[str] = "rendered"
@@ -92,11 +95,15 @@ class RenderedEngine(Engine):
         backgrounds: str | BackgroundBank = "free",
         textures: str | TextureBank | None = None,
         looks: int = 0,
+        detail: str = "light",
     ) -> None:
         if not 1 <= supersample <= 4:
             raise PosesynError(f"supersample is {supersample}: give 1, 2, 3 or 4")
         if looks < 0:
             raise PosesynError(f"looks is {looks}: give how many different people there are, or 0 for no limit")
+        if detail not in ("light", "full"):
+            raise PosesynError(f"detail is {detail!r}: give light or full")
+        self.detail = detail if body == "free" else "full"
         self.body_name, self.size, self.supersample, self.looks = body, size, supersample, looks
         given = (outfit, paint, light, sensor, occluder, bystander)
         self.settings: dict[str, Any] = {
@@ -104,7 +111,8 @@ class RenderedEngine(Engine):
         }
         self.backgrounds = load_background_bank(backgrounds) if isinstance(backgrounds, str) else backgrounds
         self.body = load_body(body)
-        self.dressed = DressedBody(self.body, None if body == "free" else {})
+        coarse = load_detail() if self.detail == "light" else None
+        self.dressed = DressedBody(self.body, None if body == "free" else {}, coarse)
         self.textures = build_texture_bank(textures) if isinstance(textures, str) else textures
         self.banks = self._banks()
         self._elsewhere: dict[torch.device, tuple[DressedBody, Banks]] = {}
@@ -116,6 +124,7 @@ class RenderedEngine(Engine):
             "backgrounds": self.backgrounds.digest,
             "textures": self.textures.digest if self.textures is not None else None,
             "looks": self.looks,
+            "detail": self.detail,
             "size": self.size,
             "supersample": self.supersample,
             **{name: asdict(value) for name, value in self.settings.items()},
