@@ -19,6 +19,7 @@ from human.batch import NUM_JOINTS, PELVIS, PoseBatch
 from human.body import load_body
 from human.camera import MIN_DEPTH, project
 from human.errors import PosesynError
+from human.memory import keep_freed_memory
 from human.motion import load_motion_bank
 from human.rng import derive_seed, generator
 from synth.backgrounds import BackgroundBank, load_background_bank
@@ -239,7 +240,10 @@ class RenderedEngine(Engine):
     def draw(self, shot: Shot) -> PoseBatch:  # type: ignore[override]
         """On the CPU a few at a time; on a GPU all at once."""
         count = len(shot)
-        step = _AT_ONCE if shot.seed.device.type == "cpu" else max(count, 1)
+        step = max(count, 1)
+        if shot.seed.device.type == "cpu":
+            keep_freed_memory()
+            step = _AT_ONCE
         parts = [self._draw(shot[i : i + step]) for i in range(0, count, step)]
         images, joints = (torch.cat(column) for column in zip(*parts, strict=True))
         person, device = shot.person, shot.seed.device
