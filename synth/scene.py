@@ -129,7 +129,9 @@ def sample_scene(
     return SceneSpec(betas, body_pose, orient, transl, intrinsics, column["seed"], up=up)
 
 
-def in_fixed_batches(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, size: int = 32) -> tuple[Tensor, ...]:
+def in_fixed_batches(
+    function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, size: int = 32
+) -> tuple[Tensor, ...]:
     """``function`` of (B,...) tensors, evaluated ``size`` rows at a time, the last rows padded with copies.
 
     A batched matrix product may round differently with the batch size. At one fixed size it does not, so a sample has

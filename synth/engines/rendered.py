@@ -29,7 +29,8 @@ from synth.engines.base import ENGINES, Engine
 from synth.lighting import Lighting, LightingConfig, draw_lighting
 from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
 from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
-from synth.paint import Banks, PaintConfig, draw_paint, pyramid, stack
+from synth.paint import Banks, Paint, PaintConfig, pyramid
+from synth.paint_draws import draw_paint
 from synth.scene import SceneSpec
 from synth.sensor import Sensor, SensorConfig, apply_sensor, draw_sensor, soften_background
 from synth.shading import Shaded, shade_shot
@@ -129,10 +130,9 @@ class RenderedEngine(Engine):
         seeds = [int(s) for s in spec.seed]
         ups = np.tile(np.array([0.0, -1.0, 0.0]), (len(seeds), 1)) if spec.up is None else spec.up.double().numpy()
         backgrounds = [self._background(spec, i, seed) for i, seed in enumerate(seeds)]
-        dressed = [self._look(derive_seed("look", seed % self.looks) if self.looks else seed) for seed in seeds]
-        if spec.atlas is not None:
-            # A real person's appearance is the whole surface: no shells, no procedural face.
-            dressed = [(empty_outfit(1), paint) for _, paint in dressed]
+        looks = [derive_seed("look", seed % self.looks) if self.looks else seed for seed in seeds]
+        # A real person's appearance is the whole surface: no shells, no procedural face.
+        outfit, paint = self._looks(looks, bare=spec.atlas is not None)
         light = self.settings["light"]
         lighting = Lighting.stack(
             [
@@ -147,8 +147,8 @@ class RenderedEngine(Engine):
             spec.body_pose.float(),
             spec.global_orient.float(),
             spec.transl.float(),
-            Outfit.cat([o for o, _ in dressed]),
-            stack([p for _, p in dressed]),
+            outfit,
+            paint,
         )
         other, place = self._bystanders(person, seeds, ups)
         return Shot(
@@ -171,15 +171,19 @@ class RenderedEngine(Engine):
             atlas=spec.atlas,
         )
 
-    def _look(self, seed: int) -> tuple[Outfit, dict[str, np.ndarray]]:
-        """One person's clothes and colours."""
-        outfit = draw_outfit(generator("outfit", seed), self.settings["outfit"], self.dressed.surface)
+    def _looks(self, seeds: list[int], bare: bool = False) -> tuple[Outfit, Paint]:
+        """Clothes and colours of a person per seed."""
+        config, surface = self.settings["outfit"], self.dressed.surface
+        if bare:
+            outfit = empty_outfit(len(seeds))
+        else:
+            outfit = Outfit.cat([draw_outfit(generator("outfit", seed), config, surface) for seed in seeds])
         paint = draw_paint(
-            generator("paint", seed),
+            [generator("paint", seed) for seed in seeds],
             self.settings["paint"],
-            outfit.kind[0].numpy(),
-            outfit.params[0, :, 0].numpy(),
-            cloth_G=outfit.fabric[0].numpy(),
+            outfit.kind.numpy(),
+            outfit.params[..., 0].numpy(),
+            cloth_PG=outfit.fabric.numpy(),
             prints=len(self.banks.prints),
             textures=len(self.banks.textures) // 2,
         )
@@ -188,24 +192,22 @@ class RenderedEngine(Engine):
     def _bystanders(self, person: Person, seeds: list[int], ups: np.ndarray) -> tuple[Person, Tensor]:
         """Rows where nobody else is repeat the person's, and are drawn nowhere."""
         config, bank = self.settings["bystander"], load_motion_bank()
-        parts, places = [], []
-        for i, (seed, up) in enumerate(zip(seeds, ups, strict=True)):
-            at = person.transl[i].double().numpy()
-            drawn = draw_bystander(generator("bystander", seed), config, bank, up, at)
-            places.append(drawn.place if drawn else 0)
-            if drawn is None:
-                continue
-            outfit, paint = self._look(derive_seed("bystander", seed))
-            betas, pose, orient, transl = (
-                torch.from_numpy(x)[None] for x in (drawn.betas, drawn.body_pose, drawn.global_orient, drawn.transl)
-            )
-            parts.append(Person(betas, pose, orient, transl, outfit, stack([paint])))
-        place = torch.tensor(places, dtype=torch.int8)
-        if not parts:
+        drawn = [
+            draw_bystander(generator("bystander", seed), config, bank, up, at)
+            for seed, up, at in zip(seeds, ups, person.transl.double().numpy(), strict=True)
+        ]
+        place = torch.tensor([other.place if other else 0 for other in drawn], dtype=torch.int8)
+        others = [other for other in drawn if other]
+        if not others:
             return person, place
+        outfit, paint = self._looks([derive_seed("bystander", s) for s, b in zip(seeds, drawn, strict=True) if b])
+        posed = (
+            torch.from_numpy(np.stack([getattr(other, name) for other in others]))
+            for name in ("betas", "body_pose", "global_orient", "transl")
+        )
         rows = torch.arange(len(seeds))
-        rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(parts))
-        return Person.cat([person, *parts])[rows], place
+        rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(others))
+        return Person.cat([person, Person(*posed, outfit, paint)])[rows], place
 
     def _background(self, spec: SceneSpec, row: int, seed: int) -> np.ndarray:
         """(H,W,3) uint8."""
