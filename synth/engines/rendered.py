@@ -26,7 +26,7 @@ from synth.backgrounds import BackgroundBank, load_background_bank
 from synth.bystanders import BEHIND, IN_FRONT, BystanderConfig, draw_bystander
 from synth.dressed import DressedBody
 from synth.engines.base import ENGINES, Engine
-from synth.lighting import Lighting, LightingConfig, draw_lighting
+from synth.lighting import LightingConfig, draw_lighting
 from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
 from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
 from synth.paint import Banks, Paint, PaintConfig, pyramid
@@ -134,12 +134,7 @@ class RenderedEngine(Engine):
         # A real person's appearance is the whole surface: no shells, no procedural face.
         outfit, paint = self._looks(looks, bare=spec.atlas is not None)
         light = self.settings["light"]
-        lighting = Lighting.stack(
-            [
-                draw_lighting(generator("light", seed), light, background, up)
-                for seed, background, up in zip(seeds, backgrounds, ups, strict=True)
-            ]
-        )
+        lighting = draw_lighting([generator("light", seed) for seed in seeds], light, backgrounds, ups)
         if spec.light is not None:
             lighting = replace(lighting, sh=spec.light.float(), sun=lighting.sun * torch.tensor([[1.0], [0.0]]))
         person = Person(
