@@ -142,7 +142,7 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
     Returns:
         The pictures, and what stays visible (B,H,W) float32 in [0, 1]: 0 is wholly hidden.
     """
-    from human import raster_warp as rw
+    from human.raster_warp import launch
     from synth import occluder_kernels as kernels
 
     if image_BHW3.ndim != 4 or len(occluder) != len(image_BHW3) or len(joints2d_BJ2) != len(image_BHW3):
@@ -150,7 +150,7 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
             f"apply_occluders: {tuple(image_BHW3.shape)} pictures, {len(occluder)} rows of objects and "
             f"{len(joints2d_BJ2)} of joints; give (B, H, W, 3) and one row of each per picture"
         )
-    wp, device = rw.wp, image_BHW3.device
+    device = image_BHW3.device
     image = image_BHW3.detach().float().contiguous()
     count, height, width = image.shape[:3]
     visible = torch.ones((count, height, width), device=device)
@@ -164,21 +164,11 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
     joint = joints2d_BJ2.to(device).float()[rows[:, None], some.joint].nan_to_num(0.0, 0.0, 0.0).clamp(-1e5, 1e5)
     centre = (joint + some.offset).contiguous()
     kind, half, variant = (x.contiguous() for x in (some.kind, some.half, some.variant))
-    shape = [wp.from_torch(kind), rw.vectors(half, wp.vec2), wp.from_torch(variant)]
-    leaves = rw.vectors(torch.empty((*kind.shape, int(kernels.LEAVES), 4), device=device), wp.vec4)
-    rw.launch(kernels.leaves_kernel, len(rows), kind.shape[1] * int(kernels.LEAVES), shape, [leaves], device)
-    inputs = [
-        wp.from_torch(rows),
-        shape[0],
-        rw.vectors(centre, wp.vec2),
-        shape[1],
-        rw.vectors(some.turn.contiguous(), wp.vec2),
-        wp.from_torch(some.soft.contiguous()),
-        shape[2],
-        leaves,
-        rw.vectors(some.texture.contiguous(), kernels.vec3ub),
-        width,
-    ]
-    outputs = [rw.vectors(image.view(count, -1, 3), wp.vec3), wp.from_torch(visible.view(count, -1))]
-    rw.launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)
+    number = int(kernels.LEAVES)
+    leaves = torch.empty((*kind.shape, number, 4), device=device)
+    launch(kernels.leaves_kernel, len(rows), kind.shape[1] * number, [kind, half, variant], [leaves], device)
+    inputs = [rows, kind, centre, half, some.turn.contiguous(), some.soft.contiguous(), variant, leaves]
+    inputs += [some.texture.contiguous(), width]
+    outputs = [image.view(count, -1, 3), visible.view(count, -1)]
+    launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)
     return image, visible
