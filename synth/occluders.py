@@ -131,11 +131,13 @@ def _texture(
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor) -> tuple[Tensor, Tensor]:
+def apply_occluders(
+    image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor, *, in_place: bool = False
+) -> tuple[Tensor, Tensor]:
     """Draw the objects over pictures.
 
     Args:
-        image_BHW3: float display values, 0..255; not changed.
+        image_BHW3: float display values, 0..255; not changed, unless ``in_place``.
         occluder: one row per picture, on the same device.
         joints2d_BJ2: POSE32 joints in pixels; where one is not finite the object stands in the picture's corner.
 
@@ -159,7 +161,8 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
         rows = rows[(occluder.kind > 0).any(1)]
         if not len(rows):
             return image, visible
-    image = image.clone() if image.data_ptr() == image_BHW3.data_ptr() else image  # rows are written into it
+    if not in_place and image.data_ptr() == image_BHW3.data_ptr():
+        image = image.clone()
     some = occluder[rows]
     joint = joints2d_BJ2.to(device).float()[rows[:, None], some.joint].nan_to_num(0.0, 0.0, 0.0).clamp(-1e5, 1e5)
     centre = (joint + some.offset).contiguous()

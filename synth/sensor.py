@@ -1,7 +1,8 @@
 """What lies between a rendered scene and a photograph: blur, shake, lost resolution, tone, noise, compression.
 
 Decisions are drawn per seed (:func:`draw_sensor`); :func:`apply_sensor` carries them out on whatever device the
-pictures lie. A row's bytes depend on that row alone. Kernels: :mod:`synth.sensor_kernels`, :mod:`synth.jpeg_kernels`.
+pictures lie. A row's bytes depend on that row alone. Kernels: :mod:`synth.sensor_kernels`, and on CUDA
+:mod:`synth.jpeg_kernels`, which do what libjpeg does on the CPU.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ def apply_sensor(image_BHW3: Tensor, sensor: Sensor) -> Tensor:
     for i in range(0, count, step):
         rows = slice(i, i + step)
         _expose(image[rows], sensor[rows], out[rows])
-        through_jpeg(out[rows], sensor.quality[rows], sensor.subsampled[rows])
+        compress = through_jpeg if image.device.type == "cuda" else through_libjpeg
+        compress(out[rows], sensor.quality[rows], sensor.subsampled[rows])
     return out
 
 
@@ -220,6 +222,19 @@ def through_jpeg(image_B3HW: Tensor, quality_B: Tensor, subsampled_B: Tensor) ->
     launch(kernels.blocks_kernel, count, 3 * tall * wide // 64, [*rows, steps], [by_eight], device)
     items = ((height + 1) // 2) * ((width + 1) // 2)
     launch(kernels.join_kernel, count, items, [planes, *rows], [image_B3HW], device)
+
+
+def through_libjpeg(image_B3HW: Tensor, quality_B: Tensor, subsampled_B: Tensor) -> None:
+    """What :func:`through_jpeg` does, to the byte, by OpenCV's libjpeg: for pictures on the CPU, where it takes a
+    quarter of the kernels' time.
+    """
+    pictures = image_B3HW.numpy()
+    for i, (quality, halved) in enumerate(zip(quality_B.tolist(), subsampled_B.tolist(), strict=True)):
+        if quality:
+            colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+            settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colour]
+            _, code = cv2.imencode(".jpg", cv2.merge(pictures[i, ::-1]), settings)
+            pictures[i, ::-1] = cv2.split(cv2.imdecode(code, cv2.IMREAD_COLOR))
 
 
 @cache

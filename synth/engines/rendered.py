@@ -281,23 +281,21 @@ class RenderedEngine(Engine):
             atlas = torch.arange(len(shot), dtype=torch.int32, device=shot.seed.device)
             banks = replace(banks, atlases=pyramid(shot.atlas))
             shot = replace(shot, person=replace(shot.person, paint=replace(shot.person.paint, atlas=atlas)))
-        shot = self._with_other(shot, BEHIND, banks)
+        rows = (shot.place == BEHIND).nonzero()[:, 0]
+        if len(rows):
+            drawn = _to_bytes(self._shade_other(shot[rows], banks))
+            shot = replace(shot, background=shot.background.index_copy(0, rows, drawn))
         meshes = self.meshes(shot.person)
-        shaded = self._shade(shot, shot.person, meshes, banks)
-        shot = self._with_other(replace(shot, background=_to_bytes(shaded.image)), IN_FRONT, banks)
-        in_front = shot.place == IN_FRONT
-        image = torch.where(in_front[:, None, None, None], shot.background.float(), shaded.image)
-        image, _ = apply_occluders(image, shot.occluder, project(meshes.joints, shot.intrinsics))
+        image = self._shade(shot, shot.person, meshes, banks).image
+        rows = (shot.place == IN_FRONT).nonzero()[:, 0]
+        if len(rows):
+            image[rows] = self._shade_other(replace(shot[rows], background=_to_bytes(image[rows])), banks)
+        image, _ = apply_occluders(image, shot.occluder, project(meshes.joints, shot.intrinsics), in_place=True)
         return apply_sensor(image, shot.sensor), meshes.joints
 
-    def _with_other(self, shot: Shot, place: int, banks: Banks) -> Shot:
-        """The bystanders at ``place`` drawn into the background."""
-        rows = (shot.place == place).nonzero()[:, 0]
-        if not len(rows):
-            return shot
-        some = shot[rows]
-        shaded = self._shade(some, some.other, self.meshes(some.other), banks)
-        return replace(shot, background=shot.background.index_copy(0, rows, _to_bytes(shaded.image)))
+    def _shade_other(self, shot: Shot, banks: Banks) -> Tensor:
+        """The bystanders over the backgrounds."""
+        return self._shade(shot, shot.other, self.meshes(shot.other), banks).image
 
     def _shade(self, shot: Shot, person: Person, meshes: Meshes, banks: Banks) -> Shaded:
         dressed, _ = self._on(shot.seed.device)
