@@ -18,6 +18,9 @@ from human.errors import PosesynError
 CHUNK = 1 << 17
 
 
+_View = type(wp.from_torch(torch.empty(0), return_ctype=True))  # Warp's array descriptors have no public name
+
+
 def launch(
     kernel: Any,
     batch: int,
@@ -48,19 +51,18 @@ def launch(
 
 
 def _argument(kernel: Any, declared: Any, value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    array = wp.from_torch(value, dtype=declared.type.dtype, return_ctype=True)
-    if array.ndim != declared.type.ndim:
+    if isinstance(value, torch.Tensor):
+        value = vectors(value, declared.type.dtype)
+    if isinstance(value, _View) and value.ndim != declared.type.ndim:
         raise PosesynError(
-            f"kernel {kernel.key}: {declared.label} is {tuple(value.shape)}; give {declared.type.ndim} dimensions"
+            f"kernel {kernel.key}: {declared.label} has {value.ndim} dimensions; give {declared.type.ndim}"
         )
-    return array
+    return value
 
 
 def vectors(tensor: torch.Tensor, dtype: Any) -> Any:
-    """Zero-copy view of a contiguous tensor as an array of vectors or matrices, to be kept for many launches."""
-    return wp.from_torch(tensor, dtype=dtype)
+    """Zero-copy view of a contiguous tensor as an array of vectors or matrices; it keeps the tensor alive."""
+    return wp.from_torch(tensor, dtype=dtype, return_ctype=True)
 
 
 def rasterise(
