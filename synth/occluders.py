@@ -64,6 +64,18 @@ class Occluder(Record):
         return cls(**{key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]})
 
 
+_NOTHING: dict[str, np.ndarray] = {
+    "kind": np.zeros(_OBJECTS, np.int32),
+    "joint": np.zeros(_OBJECTS, np.int64),
+    "offset": np.zeros((_OBJECTS, 2), np.float32),
+    "half": np.ones((_OBJECTS, 2), np.float32),
+    "turn": np.tile(np.array([1, 0], np.float32), (_OBJECTS, 1)),
+    "soft": np.ones(_OBJECTS, np.float32),
+    "variant": np.zeros(_OBJECTS, np.float32),
+    "texture": np.zeros((_OBJECTS, _TEXTURE, _TEXTURE, 3), np.uint8),
+}
+
+
 def draw_occluders(
     rng: np.random.Generator, config: OccluderConfig, size: int, background_HW3: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -75,21 +87,15 @@ def draw_occluders(
         size: side of the picture, pixels.
         background_HW3: uint8 sRGB; textures and colours come from it.
     """
-    draws, normal = rng.random((_OBJECTS, 16)), rng.standard_normal((_OBJECTS, 3))
+    draws = rng.random((_OBJECTS, 16))
+    if draws[0, 1] >= config.probability:
+        return _NOTHING
+    normal = rng.standard_normal((_OBJECTS, 3))
     share = np.cumsum(config.kinds) / np.sum(config.kinds)
-    row: dict[str, np.ndarray] = {
-        "kind": np.zeros(_OBJECTS, np.int32),
-        "joint": np.zeros(_OBJECTS, np.int64),
-        "offset": np.zeros((_OBJECTS, 2), np.float32),
-        "half": np.ones((_OBJECTS, 2), np.float32),
-        "turn": np.tile(np.array([1, 0], np.float32), (_OBJECTS, 1)),
-        "soft": np.ones(_OBJECTS, np.float32),
-        "variant": draws[:, 0].astype(np.float32),
-        "texture": np.zeros((_OBJECTS, _TEXTURE, _TEXTURE, 3), np.uint8),
-    }
-    present = draws[0, 1] < config.probability
+    row = {name: value.copy() for name, value in _NOTHING.items()}
+    row["variant"] = draws[:, 0].astype(np.float32)
     for k, d in enumerate(draws):
-        if not present or (k > 0 and d[1] >= config.second_probability):
+        if k > 0 and d[1] >= config.second_probability:
             break
         kind = 1 + int(min(np.searchsorted(share, d[2]), len(share) - 1))
         low, high = config.side

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.record import Record
+from synth.backgrounds import out_of_focus
 
 _PIXELS_AT_ONCE = 1 << 19  # on the CPU: larger buffers would leave the processor's caches
 # ISO/IEC 10918-1 (JPEG), annex K, tables K.1 and K.2.
@@ -120,7 +121,7 @@ def draw_sensor(rng: np.random.Generator, config: SensorConfig, size: int) -> di
 def soften_background(image: np.ndarray, rng: np.random.Generator, config: SensorConfig) -> np.ndarray:
     """A background (H,W,3) uint8 out of focus, sometimes."""
     chance, sigma = rng.random(), rng.uniform(*config.background_blur) * len(image) / 128
-    return cv2.GaussianBlur(image, (0, 0), sigma) if chance < config.background_blur_probability else image
+    return out_of_focus(image, sigma) if chance < config.background_blur_probability else image
 
 
 def apply_sensor(image_BHW3: Tensor, sensor: Sensor) -> Tensor:

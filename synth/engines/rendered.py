@@ -28,7 +28,7 @@ from synth.dressed import DressedBody
 from synth.engines.base import ENGINES, Engine
 from synth.lighting import LightingConfig, draw_lighting
 from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
-from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
+from synth.outfit import Outfit, OutfitConfig, draw_outfits, empty_outfit
 from synth.paint import Banks, Paint, PaintConfig, pyramid
 from synth.paint_draws import draw_paint
 from synth.scene import SceneSpec
@@ -38,7 +38,7 @@ from synth.shot import Person, Shot
 from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 2
+_VERSION = 3
 _PRINTS, _PRINT_SIDE = 48, 64
 _SETTINGS = {
     "outfit": OutfitConfig,
@@ -48,7 +48,7 @@ _SETTINGS = {
     "occluder": OccluderConfig,
     "bystander": BystanderConfig,
 }
-_AT_ONCE = 8  # on the CPU: buffers of a large batch would leave the processor's caches
+_AT_ONCE = 16  # on the CPU: buffers of a large batch would leave the processor's caches
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class RenderedEngine(Engine):
         if bare:
             outfit = empty_outfit(len(seeds))
         else:
-            outfit = Outfit.cat([draw_outfit(generator("outfit", seed), config, surface) for seed in seeds])
+            outfit = draw_outfits([generator("outfit", seed) for seed in seeds], config, surface)
         paint = draw_paint(
             [generator("paint", seed) for seed in seeds],
             self.settings["paint"],
