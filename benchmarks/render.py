@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -207,6 +208,7 @@ def split(vertices_BV3: torch.Tensor, faces_F3: torch.Tensor) -> tuple[torch.Ten
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def main() -> None:

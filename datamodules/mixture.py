@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -140,3 +141,4 @@ class MixtureLoader:
 def _one_thread(worker: int) -> None:
     # Workers beside the trainer share its cores: more threads per worker only get in each other's way.
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -12,9 +12,13 @@ import torch
 import warp as wp
 
 from human import raster_kernels as kernels
+from human.errors import PosesynError
 
 #: On the CPU a batch is drawn this many pixels at a time (and at least one image), to stay in the cache.
 CHUNK = 1 << 17
+
+
+_View = type(wp.from_torch(torch.empty(0), return_ctype=True))  # Warp's array descriptors have no public name
 
 
 def launch(
@@ -29,19 +33,36 @@ def launch(
 ) -> None:
     """Run a kernel whose threads are (image, group of ``span`` items); ``span`` is passed between inputs and outputs.
 
+    A tensor is passed as an array of the type that the kernel declares there, without a copy; its last dimensions are
+    the components of vectors. (Making ``wp.array`` objects of them takes longer than many a kernel runs.)
+
     A Warp thread costs an integer division or two on the CPU, so there a thread works through many items. On CUDA it
     takes one (or ``span``), on torch's current stream.
     """
     cuda = device.type == "cuda"
     span = span or (1 if cuda else 1024)
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if cuda else None
+    declared, before = kernel.adj.args, len(inputs) + 1
+    first = [_argument(kernel, a, value) for a, value in zip(declared, inputs, strict=False)]
+    last = [_argument(kernel, a, value) for a, value in zip(declared[before:], outputs, strict=False)]
     dim = (batch, -(-items // span))
-    wp.launch(kernel, dim, [*inputs, span], outputs, device=wp.device_from_torch(device), stream=stream)
+    where = wp.device_from_torch(device) if cuda else "cpu"
+    wp.launch(kernel, dim, [*first, span], last, device=where, stream=stream)
+
+
+def _argument(kernel: Any, declared: Any, value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = vectors(value, declared.type.dtype)
+    if isinstance(value, _View) and value.ndim != declared.type.ndim:
+        raise PosesynError(
+            f"kernel {kernel.key}: {declared.label} has {value.ndim} dimensions; give {declared.type.ndim}"
+        )
+    return value
 
 
 def vectors(tensor: torch.Tensor, dtype: Any) -> Any:
-    """Zero-copy view of a contiguous tensor as an array of vectors or matrices."""
-    return wp.from_torch(tensor, dtype=dtype)
+    """Zero-copy view of a contiguous tensor as an array of vectors or matrices; it keeps the tensor alive."""
+    return wp.from_torch(tensor, dtype=dtype, return_ctype=True)
 
 
 def rasterise(

@@ -63,7 +63,8 @@ def lab_to_linear(lab: np.ndarray) -> np.ndarray:
     fy = (lab[..., 0] + 16) / 116
     f = np.stack([fy + lab[..., 1] / 500, fy, fy - lab[..., 2] / 200], -1)
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _TO_XYZ_WHITE
-    return np.clip(xyz @ _XYZ_TO_RGB.T, 0, 1)
+    # Not a matrix product: its rounding may depend on how many colours there are.
+    return np.clip((xyz[..., None, :] * _XYZ_TO_RGB).sum(-1), 0, 1)
 
 
 T = TypeVar("T")
@@ -75,23 +76,35 @@ def pick(rng: np.random.Generator, items: Sequence[T], shares: Sequence[float]) 
     return items[min(bisect_right(total, rng.random() * total[-1]), len(items) - 1)]
 
 
-def draw_skin(rng: np.random.Generator, tone: tuple[float, float]) -> np.ndarray:
-    """Skin reflectance; ``tone`` is a range in [0, 1] from very light to dark."""
-    t = rng.uniform(*tone) * (len(_SKIN_LAB) - 1)
-    lab = np.array([np.interp(t, np.arange(len(_SKIN_LAB)), channel) for channel in _SKIN_LAB.T])
-    return lab_to_linear(lab + rng.standard_normal(3) * [1.5, 1.2, 1.5])
+def picked(chance_N: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """(N,) indices by relative shares, of numbers in [0, 1): what :func:`pick` does with each."""
+    total = np.array(list(accumulate(shares)))
+    return np.searchsorted(total, chance_N * total[-1], side="right").clip(max=len(total) - 1)
 
 
-def draw_hair(rng: np.random.Generator) -> np.ndarray:
-    """Hair reflectance."""
-    base = pick(rng, list(_HAIR_SRGB), _HAIR_SHARE)
-    return srgb_to_linear(np.clip(base * np.exp(0.15 * rng.standard_normal()) + 3 * rng.standard_normal(3), 4, 250))
+def skin_colours(tone_N: np.ndarray, normal_N3: np.ndarray) -> np.ndarray:
+    """(N,3) reflectances of skin; ``tone`` runs from very light 0 to dark 1."""
+    steps = np.arange(len(_SKIN_LAB))
+    lab = np.stack([np.interp(tone_N * steps[-1], steps, channel) for channel in _SKIN_LAB.T], -1)
+    return lab_to_linear(lab + normal_N3 * [1.5, 1.2, 1.5])
 
 
-def draw_fabric(rng: np.random.Generator, everyday: float) -> np.ndarray:
-    """Fabric reflectance: an everyday colour with probability ``everyday``, else any hue."""
-    base = pick(rng, list(_FABRIC_SRGB), _FABRIC_SHARE) + 8 * rng.standard_normal(3)
-    hue, saturation, value = rng.random(), rng.beta(2.5, 1.5), rng.uniform(0.15, 0.95)
-    turn = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
-    vivid = 255 * value * (1 - saturation + saturation * turn)
-    return srgb_to_linear(np.clip(base if rng.random() < everyday else vivid, 4, 248))
+def hair_colours(chance_N: np.ndarray, normal_N4: np.ndarray) -> np.ndarray:
+    """(N,3) reflectances of hair."""
+    base = _HAIR_SRGB[picked(chance_N, _HAIR_SHARE)]
+    return srgb_to_linear(np.clip(base * np.exp(0.15 * normal_N4[:, :1]) + 3 * normal_N4[:, 1:], 4, 250))
+
+
+def fabric_numbers(rng: np.random.Generator) -> tuple[float, ...]:
+    """What :func:`fabric_colours` needs for one cloth."""
+    return (rng.random(), *rng.standard_normal(3), rng.random(), rng.beta(2.5, 1.5), *rng.random(2))
+
+
+def fabric_colours(numbers_N8: np.ndarray, everyday: float) -> np.ndarray:
+    """(N,3) reflectances of cloth: an everyday colour with probability ``everyday``, else any hue."""
+    chance, _, _, _, hue, saturation, value, common = numbers_N8.T
+    base = _FABRIC_SRGB[picked(chance, _FABRIC_SHARE)] + 8 * numbers_N8[:, 1:4]
+    turn = np.clip(np.abs((hue[:, None] * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    strong = saturation[:, None]
+    vivid = 255 * (0.15 + 0.8 * value[:, None]) * (1 - strong + strong * turn)
+    return srgb_to_linear(np.clip(np.where((common < everyday)[:, None], base, vivid), 4, 248))

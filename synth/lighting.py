@@ -8,11 +8,11 @@ z forward). Harmonics are those of :mod:`human.shading`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,11 +81,6 @@ class Lighting(Record):
     shadow: Tensor
     softness: Tensor
 
-    @classmethod
-    def stack(cls, rows: Sequence[dict[str, np.ndarray]]) -> Lighting:
-        """What :func:`draw_lighting` returned for B scenes, as one record."""
-        return cls(**{key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]})
-
 
 @dataclass(frozen=True)
 class Environments:
@@ -116,103 +111,142 @@ def harmonics(direction_N3: np.ndarray) -> np.ndarray:
 
 
 def rotate_harmonics(sh_9C: np.ndarray, rotation_33: np.ndarray) -> np.ndarray:
-    """The harmonics of the function that ``rotation`` turns: g(R d) = f(d), exactly.
+    """The harmonics (...,9,C) of the function that ``rotation`` (...,3,3) turns: g(R d) = f(d), exactly.
 
     Band 1 is a vector. Band 2 is a symmetric matrix M without trace, f(d) = d' M d, which turns into R M R'.
     """
     out = np.array(sh_9C, np.float64)
-    out[[3, 1, 2]] = rotation_33 @ sh_9C[[3, 1, 2]]
-    xy, yz, zz, xz, xx = (sh_9C[4 + i] * _Y[4 + i] for i in range(5))
+    out[..., [3, 1, 2], :] = rotation_33 @ out[..., [3, 1, 2], :]
+    xy, yz, zz, xz, xx = (out[..., 4 + i, :] * _Y[4 + i] for i in range(5))
     rows = [[xx - zz, xy / 2, xz / 2], [xy / 2, -xx - zz, yz / 2], [xz / 2, yz / 2, 2 * zz]]
-    turned = (rotation_33 @ np.array(rows).transpose(2, 0, 1) @ rotation_33.T).transpose(1, 2, 0)
-    out[4], out[5], out[7] = 2 * turned[0, 1] / _Y[4], 2 * turned[1, 2] / _Y[5], 2 * turned[0, 2] / _Y[7]
-    out[6], out[8] = turned[2, 2] / (2 * _Y[6]), (turned[0, 0] - turned[1, 1]) / (2 * _Y[8])
+    matrix = np.moveaxis(np.array(rows), (0, 1), (-2, -1))  # (...,C,3,3)
+    turn = rotation_33[..., None, :, :]
+    turned = np.moveaxis(turn @ matrix @ np.swapaxes(turn, -1, -2), (-2, -1), (0, 1))
+    out[..., 4, :], out[..., 5, :] = 2 * turned[0, 1] / _Y[4], 2 * turned[1, 2] / _Y[5]
+    out[..., 6, :], out[..., 7, :] = turned[2, 2] / (2 * _Y[6]), 2 * turned[0, 2] / _Y[7]
+    out[..., 8, :] = (turned[0, 0] - turned[1, 1]) / (2 * _Y[8])
     return out
 
 
-def world_to_camera(up_3: np.ndarray, azimuth: float) -> np.ndarray:
-    """(3,3) rotation from a world with y up, turned about y by ``azimuth`` radians, to the camera that sees ``up``."""
-    x, y, z = (float(v) for v in up_3)
-    length = math.hypot(x, y)
-    ax, ay = (y / length, -x / length) if length > 1e-6 else (1.0, 0.0)  # looking straight up or down
-    upright = np.array([[ax, x, ay * z], [ay, y, -ax * z], [0.0, z, ax * y - ay * x]])
+def world_to_camera(up_3: np.ndarray, azimuth: np.ndarray | float) -> np.ndarray:
+    """(...,3,3) rotation from a world with y up, turned about y by ``azimuth`` (...) radians, to the camera that sees
+    ``up`` (...,3).
+    """
+    x, y, z = np.moveaxis(up_3, -1, 0)
+    length = np.hypot(x, y)
+    level = length > 1e-6  # else the camera looks straight up or down
+    safe = np.where(level, length, 1.0)
+    ax, ay = np.where(level, y / safe, 1.0), np.where(level, -x / safe, 0.0)
     c, s = np.cos(azimuth), np.sin(azimuth)
-    return upright @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    none, one = np.zeros_like(c), np.ones_like(c)
+    upright = np.array([[ax, x, ay * z], [ay, y, -ax * z], [np.zeros_like(x), z, ax * y - ay * x]])
+    turn = np.array([[c, none, s], [none, one, none], [-s, none, c]])
+    return np.moveaxis(upright, (0, 1), (-2, -1)) @ np.moveaxis(turn, (0, 1), (-2, -1))
 
 
 def draw_lighting(
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
     config: LightingConfig,
-    background_HW3: np.ndarray,
-    up_3: np.ndarray | None = None,
+    backgrounds_HW3: Sequence[np.ndarray],
+    up_B3: np.ndarray | None = None,
     environments: Environments | None = None,
-) -> dict[str, np.ndarray]:
-    """One scene's light: the fields of :class:`Lighting` without the batch dimension, float32.
+) -> Lighting:
+    """The light of B scenes, of a generator each.
 
     The number of draws is fixed, so a probability changes only its effect.
 
     Args:
-        background_HW3: uint8 sRGB, the picture behind the person.
-        up_3: away from the ground, camera frame, any length; None, zero or not finite is a level camera's (0, -1, 0).
+        backgrounds_HW3: uint8 sRGB, the pictures behind the persons.
+        up_B3: away from the ground, camera frame, any length; None, and rows that are zero or not finite, are a level
+            camera's (0, -1, 0).
         environments: by default those that ship with posesyn.
     """
     places = free_environments() if environments is None else environments
-    up = _unit_or(up_3, np.array([0.0, -1.0, 0.0]))
-    which, azimuth, measured = rng.integers(max(len(places), 1)), rng.uniform(-np.pi, np.pi), rng.random()
-    match, balance = rng.uniform(*config.match_background), rng.uniform(*config.white_balance)
-    grid = srgb_to_linear(cv2.resize(np.ascontiguousarray(background_HW3), (3, 3), interpolation=cv2.INTER_AREA))
-    scene = float(grid.mean()) + 0.02
-    picture = _picture_light(rng, grid, scene)
-    tint = np.array([1.0, 0.95, 0.88]) ** rng.normal(0.5, 1.0)
-    free_sun = rng.standard_normal(3) * [1.0, 0.7, 1.0] + 0.9 * up - [0.0, 0.0, 0.2]
+    drawn = [_numbers(rng, max(len(places), 1)) for rng in rngs]
+    column = {k: np.stack([row[k] for row in drawn]) for k in drawn[0]}
+    azimuth, measured, match, balance = column["place"].T
+    match = _between(config.match_background, match)[:, None, None]
+    given_sun, share, exposure, occlusion, dark, chance, softness = column["camera"].T
+    level_up = np.tile(np.array([0.0, -1.0, 0.0]), (len(drawn), 1))
+    up = level_up if up_B3 is None else _unit_or(np.asarray(up_B3, np.float64), level_up)
+    small = [cv2.resize(np.ascontiguousarray(b), (3, 3), interpolation=cv2.INTER_AREA) for b in backgrounds_HW3]
+    grid = srgb_to_linear(np.stack(small)).reshape(-1, 9, 3)
+    scene = grid.mean((1, 2)) + 0.02
+    picture = _picture_light(column["plain"], column["share"], column["sources"], grid, scene)
+    tint = np.array([1.0, 0.95, 0.88]) ** (0.5 + column["tint"])[:, None]
+    sun = _unit_or(column["sun"] * [1.0, 0.7, 1.0] + 0.9 * up - [0.0, 0.0, 0.2], up)
 
-    ambient, sun = picture, _unit_or(free_sun, up)
-    given_sun = rng.random() < config.measured_sun_probability
-    if len(places) and measured < config.measured_probability:
-        turn = world_to_camera(up, azimuth)
-        ambient = rotate_harmonics(places.sh[which], turn)
-        if given_sun and (places.sun[which] @ _LUMINANCE) > 0.05:
-            sun = turn @ places.towards[which]
-            tint = places.sun[which] / max(float(places.sun[which].max()), 1e-6)
+    ambient = picture
+    if len(places):
+        which, known = column["which"], measured < config.measured_probability
+        turn = world_to_camera(up, _between((-np.pi, np.pi), azimuth))
+        ambient = np.where(known[:, None, None], rotate_harmonics(places.sh[which], turn), picture)
+        its = known & (given_sun < config.measured_sun_probability) & (places.sun[which] @ _LUMINANCE > 0.05)
+        towards = (turn @ places.towards[which][..., None])[..., 0]
+        bright = np.maximum(places.sun[which].max(-1, keepdims=True), 1e-6)
+        sun = np.where(its[:, None], towards, sun)
+        tint = np.where(its[:, None], places.sun[which] / bright, tint)
     # The camera's white balance goes by all the light there is, and removes only a part of its colour.
-    mean = np.maximum(ambient[0], 0) + 1e-6
-    cast = (mean / (mean @ _LUMINANCE)) ** -balance
-    ambient, tint = _normalised(ambient * cast), tint * cast
+    mean = np.maximum(ambient[:, 0], 0) + 1e-6
+    cast = (mean / _luminance(mean)[:, None]) ** -_between(config.white_balance, balance)[:, None]
+    ambient, tint = _normalised(ambient * cast[:, None]), tint * cast
     ambient = (1 - match) * ambient + match * _normalised(picture)
-    height = float(sun @ up)
-    if height < _LEAST_HEIGHT:
-        sun = _unit_or(sun + (_LEAST_HEIGHT - height) * up, up)
+    height = (sun * up).sum(-1, keepdims=True)
+    sun = np.where(height < _LEAST_HEIGHT, _unit_or(sun + (_LEAST_HEIGHT - height) * up, up), sun)
 
-    share = rng.uniform(*config.sun_share)
-    key = np.maximum(_NORMALS @ sun, 0).mean() * (tint @ _LUMINANCE)
+    share = _between(config.sun_share, share)
+    key = np.maximum((_NORMALS[:, None] * sun).sum(-1), 0).mean(0) * _luminance(tint)
     # A sun behind the person lights little of what is seen: do not burn out that rim to make up for the rest.
-    radiance = tint * share / max(key, 0.08)
-    stops = config.exposure_sigma * rng.standard_normal()
+    radiance = tint * (share / np.maximum(key, 0.08))[:, None]
     # A person is lit about as the scene is; cameras pull both towards middle grey, and nobody keeps a black picture.
-    level = max(1.4 * scene**0.35 * 2**stops, 0.35)
-    occlusion, dark, chance = rng.uniform(*config.occlusion), rng.uniform(*config.shadow), rng.random()
-    low, high = np.log(config.softness)
-    row = {
-        "sh": level * (1 - share) * ambient,
-        "sun": np.stack([sun, level * radiance]),
-        "up": up,
-        "occlusion": occlusion,
-        "gloss": config.gloss,
-        "shadow": dark if chance < config.shadow_probability else 0.0,
-        "softness": np.exp(rng.uniform(low, high)),
+    level = np.maximum(1.4 * scene**0.35 * 2 ** (config.exposure_sigma * exposure), 0.35)
+    columns = (
+        (level * (1 - share))[:, None, None] * ambient,
+        np.stack([sun, level[:, None] * radiance], 1),
+        up,
+        _between(config.occlusion, occlusion),
+        np.full(len(drawn), config.gloss),
+        np.where(chance < config.shadow_probability, _between(config.shadow, dark), 0.0),
+        np.exp(_between(np.log(config.softness), softness)),
+    )
+    return Lighting(*(torch.from_numpy(np.asarray(c, np.float32)) for c in columns))
+
+
+def _numbers(rng: np.random.Generator, places: int) -> dict[str, Any]:
+    """One scene's random numbers."""
+    return {
+        "which": rng.integers(places),
+        "place": rng.random(4),
+        "plain": rng.standard_normal(3),
+        "share": rng.random(),
+        "sources": rng.standard_normal(24),
+        "tint": rng.standard_normal(),
+        "sun": rng.standard_normal(3),
+        "camera": [*rng.random(2), rng.standard_normal(), *rng.random(4)],
     }
-    return {key: np.asarray(value, np.float32) for key, value in row.items()}
 
 
-def _picture_light(rng: np.random.Generator, grid_333: np.ndarray, scene: float) -> np.ndarray:
-    """(9,3): the picture's top lights from above, its sides from the sides; half of it as a plain room would."""
-    seen = _SEEN @ grid_333.reshape(9, 3)
-    plain = scene * np.array([1.6, 0.5, 1.0, 1.0, 1.0, 1.0])[:, None] * (1 + 0.08 * rng.standard_normal(3))
-    share = rng.uniform(0.3, 1.0)
-    sources = (share * seen + (1 - share) * plain + 1e-3) * np.exp(0.5 * rng.standard_normal((6, 1)))
-    sides = _SIDES + 0.35 * rng.standard_normal((6, 3))
-    sides /= np.sqrt((sides * sides).sum(1, keepdims=True))
-    return harmonics(sides).T @ sources
+def _between(bounds: Any, share: np.ndarray) -> np.ndarray:
+    return bounds[0] + (bounds[1] - bounds[0]) * share
+
+
+def _luminance(colour_N3: np.ndarray) -> np.ndarray:
+    return (colour_N3 * _LUMINANCE).sum(-1)
+
+
+def _picture_light(
+    plain_B3: np.ndarray, share_B: np.ndarray, normal_BN: np.ndarray, grid_B93: np.ndarray, scene_B: np.ndarray
+) -> np.ndarray:
+    """(B,9,3): the picture's top lights from above, its sides from the sides; half of it as a plain room would."""
+    seen = _SEEN @ grid_B93
+    tinted = scene_B[:, None] * (1 + 0.08 * plain_B3)
+    plain = np.array([1.6, 0.5, 1.0, 1.0, 1.0, 1.0])[:, None] * tinted[:, None]
+    share = (0.3 + 0.7 * share_B)[:, None, None]
+    sources = (share * seen + (1 - share) * plain + 1e-3) * np.exp(0.5 * normal_BN[:, :6, None])
+    sides = _SIDES + 0.35 * normal_BN[:, 6:].reshape(-1, 6, 3)
+    sides /= np.sqrt((sides * sides).sum(-1, keepdims=True))
+    basis = harmonics(sides.reshape(-1, 3)).reshape(-1, 6, 9)
+    return np.swapaxes(basis, 1, 2) @ sources
 
 
 def _disc(side: int = 12) -> np.ndarray:
@@ -227,14 +261,13 @@ _NORMALS = _disc()
 _IRRADIANCE = harmonics(_NORMALS) * _COSINE
 
 
-def _normalised(sh_93: np.ndarray) -> np.ndarray:
+def _normalised(sh_B93: np.ndarray) -> np.ndarray:
     """Scaled so that a white ball before the camera shows a mean luminance of 1."""
-    shown = np.maximum(_IRRADIANCE @ sh_93, 0).mean(0) @ _LUMINANCE
-    return sh_93 / max(float(shown), 1e-6)
+    shown = _luminance(np.maximum(_IRRADIANCE @ sh_B93, 0).mean(1))
+    return sh_B93 / np.maximum(shown, 1e-6)[:, None, None]
 
 
-def _unit_or(vector_3: np.ndarray | None, otherwise: np.ndarray) -> np.ndarray:
-    if vector_3 is None:
-        return otherwise
-    length = math.hypot(*vector_3)
-    return np.asarray(vector_3, np.float64) / length if math.isfinite(length) and length > 1e-6 else otherwise
+def _unit_or(vector_B3: np.ndarray, otherwise_B3: np.ndarray) -> np.ndarray:
+    length = np.hypot(np.hypot(vector_B3[:, :1], vector_B3[:, 1:2]), vector_B3[:, 2:])
+    usable = np.isfinite(length) & (length > 1e-6)
+    return np.where(usable, vector_B3, otherwise_B3) / np.where(usable, length, 1.0)

@@ -64,6 +64,18 @@ class Occluder(Record):
         return cls(**{key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]})
 
 
+_NOTHING: dict[str, np.ndarray] = {
+    "kind": np.zeros(_OBJECTS, np.int32),
+    "joint": np.zeros(_OBJECTS, np.int64),
+    "offset": np.zeros((_OBJECTS, 2), np.float32),
+    "half": np.ones((_OBJECTS, 2), np.float32),
+    "turn": np.tile(np.array([1, 0], np.float32), (_OBJECTS, 1)),
+    "soft": np.ones(_OBJECTS, np.float32),
+    "variant": np.zeros(_OBJECTS, np.float32),
+    "texture": np.zeros((_OBJECTS, _TEXTURE, _TEXTURE, 3), np.uint8),
+}
+
+
 def draw_occluders(
     rng: np.random.Generator, config: OccluderConfig, size: int, background_HW3: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -75,21 +87,15 @@ def draw_occluders(
         size: side of the picture, pixels.
         background_HW3: uint8 sRGB; textures and colours come from it.
     """
-    draws, normal = rng.random((_OBJECTS, 16)), rng.standard_normal((_OBJECTS, 3))
+    draws = rng.random((_OBJECTS, 16))
+    if draws[0, 1] >= config.probability:
+        return _NOTHING
+    normal = rng.standard_normal((_OBJECTS, 3))
     share = np.cumsum(config.kinds) / np.sum(config.kinds)
-    row: dict[str, np.ndarray] = {
-        "kind": np.zeros(_OBJECTS, np.int32),
-        "joint": np.zeros(_OBJECTS, np.int64),
-        "offset": np.zeros((_OBJECTS, 2), np.float32),
-        "half": np.ones((_OBJECTS, 2), np.float32),
-        "turn": np.tile(np.array([1, 0], np.float32), (_OBJECTS, 1)),
-        "soft": np.ones(_OBJECTS, np.float32),
-        "variant": draws[:, 0].astype(np.float32),
-        "texture": np.zeros((_OBJECTS, _TEXTURE, _TEXTURE, 3), np.uint8),
-    }
-    present = draws[0, 1] < config.probability
+    row = {name: value.copy() for name, value in _NOTHING.items()}
+    row["variant"] = draws[:, 0].astype(np.float32)
     for k, d in enumerate(draws):
-        if not present or (k > 0 and d[1] >= config.second_probability):
+        if k > 0 and d[1] >= config.second_probability:
             break
         kind = 1 + int(min(np.searchsorted(share, d[2]), len(share) - 1))
         low, high = config.side
@@ -131,18 +137,20 @@ def _texture(
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor) -> tuple[Tensor, Tensor]:
+def apply_occluders(
+    image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor, *, in_place: bool = False
+) -> tuple[Tensor, Tensor]:
     """Draw the objects over pictures.
 
     Args:
-        image_BHW3: float display values, 0..255; not changed.
+        image_BHW3: float display values, 0..255; not changed, unless ``in_place``.
         occluder: one row per picture, on the same device.
         joints2d_BJ2: POSE32 joints in pixels; where one is not finite the object stands in the picture's corner.
 
     Returns:
         The pictures, and what stays visible (B,H,W) float32 in [0, 1]: 0 is wholly hidden.
     """
-    from human import raster_warp as rw
+    from human.raster_warp import launch
     from synth import occluder_kernels as kernels
 
     if image_BHW3.ndim != 4 or len(occluder) != len(image_BHW3) or len(joints2d_BJ2) != len(image_BHW3):
@@ -150,7 +158,7 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
             f"apply_occluders: {tuple(image_BHW3.shape)} pictures, {len(occluder)} rows of objects and "
             f"{len(joints2d_BJ2)} of joints; give (B, H, W, 3) and one row of each per picture"
         )
-    wp, device = rw.wp, image_BHW3.device
+    device = image_BHW3.device
     image = image_BHW3.detach().float().contiguous()
     count, height, width = image.shape[:3]
     visible = torch.ones((count, height, width), device=device)
@@ -159,26 +167,17 @@ def apply_occluders(image_BHW3: Tensor, occluder: Occluder, joints2d_BJ2: Tensor
         rows = rows[(occluder.kind > 0).any(1)]
         if not len(rows):
             return image, visible
-    image = image.clone() if image.data_ptr() == image_BHW3.data_ptr() else image  # rows are written into it
+    if not in_place and image.data_ptr() == image_BHW3.data_ptr():
+        image = image.clone()
     some = occluder[rows]
     joint = joints2d_BJ2.to(device).float()[rows[:, None], some.joint].nan_to_num(0.0, 0.0, 0.0).clamp(-1e5, 1e5)
     centre = (joint + some.offset).contiguous()
     kind, half, variant = (x.contiguous() for x in (some.kind, some.half, some.variant))
-    shape = [wp.from_torch(kind), rw.vectors(half, wp.vec2), wp.from_torch(variant)]
-    leaves = rw.vectors(torch.empty((*kind.shape, int(kernels.LEAVES), 4), device=device), wp.vec4)
-    rw.launch(kernels.leaves_kernel, len(rows), kind.shape[1] * int(kernels.LEAVES), shape, [leaves], device)
-    inputs = [
-        wp.from_torch(rows),
-        shape[0],
-        rw.vectors(centre, wp.vec2),
-        shape[1],
-        rw.vectors(some.turn.contiguous(), wp.vec2),
-        wp.from_torch(some.soft.contiguous()),
-        shape[2],
-        leaves,
-        rw.vectors(some.texture.contiguous(), kernels.vec3ub),
-        width,
-    ]
-    outputs = [rw.vectors(image.view(count, -1, 3), wp.vec3), wp.from_torch(visible.view(count, -1))]
-    rw.launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)
+    number = int(kernels.LEAVES)
+    leaves = torch.empty((*kind.shape, number, 4), device=device)
+    launch(kernels.leaves_kernel, len(rows), kind.shape[1] * number, [kind, half, variant], [leaves], device)
+    inputs = [rows, kind, centre, half, some.turn.contiguous(), some.soft.contiguous(), variant, leaves]
+    inputs += [some.texture.contiguous(), width]
+    outputs = [image.view(count, -1, 3), visible.view(count, -1)]
+    launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)
     return image, visible

@@ -82,8 +82,7 @@ class OutfitConfig:
 class _Wardrobe:
     """Collects one person's garments."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(self) -> None:
         self.rows: list[tuple[int, int, list[float], int]] = []
 
     def put(self, kind: str, layer: int, thickness: float, fabric: int | None = None, /, **numbers: float) -> int:
@@ -93,18 +92,6 @@ class _Wardrobe:
         row = [values.get(name, 0.0) for name in PARAMS]
         self.rows.append((KINDS.index(kind), layer, row, at if fabric is None else fabric))
         return at
-
-    def outfit(self) -> Outfit:
-        """One row."""
-        if len(self.rows) > GARMENTS:
-            raise PosesynError(f"an outfit of {len(self.rows)} garments was drawn; at most {GARMENTS} can be worn")
-        kind, layer = np.zeros((1, GARMENTS), np.int32), np.zeros((1, GARMENTS), np.int32)
-        params, fabric = np.zeros((1, GARMENTS, len(PARAMS)), np.float32), np.arange(GARMENTS, dtype=np.int32)[None]
-        fabric = fabric.copy()
-        for g, (what, where, numbers, cloth) in enumerate(self.rows):
-            kind[0, g], layer[0, g], params[0, g], fabric[0, g] = what, where, numbers, cloth
-        phase = self._rng.uniform(0, 2 * np.pi, (1, GARMENTS)).astype(np.float32)
-        return Outfit(*(torch.from_numpy(a) for a in (kind, layer, params, phase, fabric)))
 
 
 def empty_outfit(count: int) -> Outfit:
@@ -116,12 +103,35 @@ def empty_outfit(count: int) -> Outfit:
 
 
 def draw_outfit(rng: np.random.Generator, config: OutfitConfig, surface: BodySurface) -> Outfit:
-    """One person's outfit, as a record of one row; join rows with ``Outfit.cat``.
+    """One person's outfit, as a record of one row.
 
     Raises:
         PosesynError: a name in the config's weights is unknown.
     """
-    wardrobe = _Wardrobe(rng)
+    return draw_outfits([rng], config, surface)
+
+
+def draw_outfits(rngs: Sequence[np.random.Generator], config: OutfitConfig, surface: BodySurface) -> Outfit:
+    """The outfits of B people, of a generator each; see :func:`draw_outfit`."""
+    shape = (len(rngs), GARMENTS)
+    kind, layer, phase = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    params = np.zeros((*shape, len(PARAMS)), np.float32)
+    fabric = np.tile(np.arange(GARMENTS, dtype=np.int32), (len(rngs), 1))
+    for b, rng in enumerate(rngs):
+        rows = _garments(rng, config, surface)
+        if len(rows) > GARMENTS:
+            raise PosesynError(f"an outfit of {len(rows)} garments was drawn; at most {GARMENTS} can be worn")
+        for g, row in enumerate(rows):
+            kind[b, g], layer[b, g], params[b, g], fabric[b, g] = row
+        phase[b] = rng.uniform(0, 2 * np.pi, GARMENTS)
+    return Outfit(*(torch.from_numpy(a) for a in (kind, layer, params, phase, fabric)))
+
+
+def _garments(
+    rng: np.random.Generator, config: OutfitConfig, surface: BodySurface
+) -> list[tuple[int, int, list[float], int]]:
+    """(kind, layer, params, fabric) of each."""
+    wardrobe = _Wardrobe()
     hair = pick(rng, *zip(*config.hair, strict=True))
     hat = rng.random() < config.hat_probability
     if hair not in ("bald", "short", "medium", "long"):
@@ -140,7 +150,7 @@ def draw_outfit(rng: np.random.Generator, config: OutfitConfig, surface: BodySur
         wardrobe.put("hair", HAIR, rng.uniform(0.0, 0.012), cap, hem=end, cut=bare_brow, **ends)
     if hat:
         wardrobe.put("hat", SKIN, rng.uniform(0.008, 0.03), hem=rng.uniform(0.0, 0.025))
-    return wardrobe.outfit()
+    return wardrobe.rows
 
 
 def _draw_cap(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,10 +108,10 @@ def sample_scene(
         size: side of the picture in pixels.
     """
     config = config or SceneConfig()
-    rows = [_draw(int(seed), motion_bank, config) for seed in seeds]
-    if not rows:
+    given = [int(seed) for seed in seeds]
+    if not given:
         raise PosesynError("sample_scene was given no seeds: pass at least one integer")
-    column = {k: torch.from_numpy(np.stack([r[k] for r in rows])) for k in rows[0]}
+    column = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in _draw(given, motion_bank, config).items()}
     body_pose = clamp_pose(column["body_pose"].float())
     camera = camera_rotation(column["yaw"], column["elevation"], column["roll"])
     orient = matrix_to_rotvec(camera @ rotvec_to_matrix(column["root"].double())).float()
@@ -128,7 +129,9 @@ def sample_scene(
     return SceneSpec(betas, body_pose, orient, transl, intrinsics, column["seed"], up=up)
 
 
-def in_fixed_batches(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, size: int = 4) -> tuple[Tensor, ...]:
+def in_fixed_batches(
+    function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, size: int = 32
+) -> tuple[Tensor, ...]:
     """``function`` of (B,...) tensors, evaluated ``size`` rows at a time, the last rows padded with copies.
 
     A batched matrix product may round differently with the batch size. At one fixed size it does not, so a sample has
@@ -140,43 +143,72 @@ def in_fixed_batches(function: Callable[..., tuple[Tensor, ...]], *inputs: Tenso
     return tuple(torch.cat(column)[:count] for column in zip(*parts, strict=True))
 
 
-def _draw(seed: int, bank: MotionBank, config: SceneConfig) -> dict[str, np.ndarray]:
-    """One scene's random numbers; the number of draws is fixed, so a probability changes only its effect."""
-    rng = generator("scene", seed)
-    frame, other = rng.integers(len(bank), size=2)
-    mirror = rng.random(2) < 0.5
-    pose, root = bank.sample(np.array([frame, other]), mirror)
-    body_pose = pose[0].astype(np.float64)
-    if rng.random() < config.swap_arms_probability:
-        body_pose[_ARMS] = pose[1][_ARMS]
+def _draw(seeds: list[int], bank: MotionBank, config: SceneConfig) -> dict[str, np.ndarray]:
+    """The scenes' random numbers, each scene's from its own generator; their number is fixed, so a probability changes
+    only its effect.
+    """
+    drawn = [_numbers(generator("scene", seed), len(bank)) for seed in seeds]
+    column = {k: np.stack([row[k] for row in drawn]) for k in drawn[0]}
+    chance, tilt = column["chance"].T, column["tilt"].T
+    poses, roots = bank.sample(column["frame"].ravel(), column["mirror"].ravel() < 0.5)
+    pose, other = poses.reshape(-1, 2, 23, 3).astype(np.float64).transpose(1, 0, 2, 3)
+    root = roots.reshape(-1, 2, 3)[:, 0].astype(np.float64)
+    swapped = np.zeros((len(seeds), 23, 1), bool)
+    swapped[:, _ARMS] = (column["swap"] < config.swap_arms_probability)[:, None, None]
     # The spread of the noise varies too: mostly near the data, sometimes far from it.
-    spread = np.deg2rad(config.pose_noise) * rng.gamma(2.0, 0.5) * (rng.random() < config.pose_noise_probability)
-    body_pose = body_pose + spread * rng.standard_normal((23, 3))
-    betas = np.clip(rng.standard_normal(10), -config.beta_clip, config.beta_clip)
-    yaw, near_front, frontal = rng.uniform(-180, 180), config.azimuth_sigma * rng.standard_normal(), rng.random()
-    if frontal < config.frontal_probability:
-        yaw = near_front - _heading(root[0])
-    elevation = config.elevation_mean + config.elevation_sigma * rng.standard_normal()
-    roll = config.roll_sigma * rng.standard_normal()
-    tumble, any_roll = rng.random(), rng.uniform(-180, 180)
-    if tumble < config.tumble_probability:
-        roll = any_roll
-    whole = np.deg2rad(rng.uniform(*config.field_of_view))
-    fov = 2 * np.arctan(np.tan(whole / 2) / np.exp(rng.uniform(*np.log(config.crop_zoom))))
-    fill, shift = rng.uniform(*config.fill), rng.uniform(-config.shift, config.shift, 2)
-    cut, cut_fill = rng.random(), rng.uniform(*config.truncation_fill)
-    cut_shift = rng.uniform(-config.truncation_shift, config.truncation_shift, 2)
-    if cut < config.truncation_probability:
-        fill, shift = cut_fill, cut_shift
-    values = {"yaw": yaw, "elevation": elevation, "roll": roll, "fov": np.rad2deg(fov), "fill": fill, "shift": shift}
-    values |= {"body_pose": body_pose, "root": root[0], "betas": betas}
-    return {k: np.asarray(v, np.float64) for k, v in values.items()} | {"seed": np.asarray(seed, np.int64)}
+    spread = np.deg2rad(config.pose_noise) * column["spread"] * (column["noisy"] < config.pose_noise_probability)
+    body_pose = np.where(swapped, other, pose) + spread[:, None, None] * column["noise"]
+    frontal = column["frontal"] < config.frontal_probability
+    near_front = config.azimuth_sigma * column["azimuth"] - _heading(root)
+    roll = np.where(chance[0] < config.tumble_probability, _between(-180, 180, chance[1]), config.roll_sigma * tilt[1])
+    whole = np.deg2rad(_between(*config.field_of_view, chance[2]))
+    fov = 2 * np.arctan(np.tan(whole / 2) / np.exp(_between(*np.log(config.crop_zoom), chance[3])))
+    cut = chance[7] < config.truncation_probability
+    fill = np.where(cut, _between(*config.truncation_fill, chance[8]), _between(*config.fill, chance[4]))
+    reach = np.where(cut, config.truncation_shift, config.shift)[:, None]
+    return {
+        "yaw": np.where(frontal, near_front, column["yaw"]),
+        "elevation": config.elevation_mean + config.elevation_sigma * tilt[0],
+        "roll": roll,
+        "fov": np.rad2deg(fov),
+        "fill": fill,
+        "shift": _between(-reach, reach, np.where(cut, chance[9:11], chance[5:7]).T),
+        "body_pose": body_pose,
+        "root": root,
+        "betas": np.clip(column["betas"], -config.beta_clip, config.beta_clip),
+        "seed": np.array(seeds, np.int64),
+    }
 
 
-def _heading(root_3: np.ndarray) -> float:
-    """Degrees by which a root rotation (y up) turns the body's front away from +z, about the vertical."""
-    forward = rotvec_to_matrix(torch.from_numpy(np.asarray(root_3, np.float64)))[:, 2]
-    return float(torch.rad2deg(torch.atan2(forward[0], forward[2])))
+def _numbers(rng: np.random.Generator, poses: int) -> dict[str, Any]:
+    """One scene's, in the order that names them."""
+    return {
+        "frame": rng.integers(poses, size=2),
+        "mirror": rng.random(2),
+        "swap": rng.random(),
+        "spread": rng.gamma(2.0, 0.5),
+        "noisy": rng.random(),
+        "noise": rng.standard_normal((23, 3)),
+        "betas": rng.standard_normal(10),
+        "yaw": _between(-180, 180, rng.random()),
+        "azimuth": rng.standard_normal(),
+        "frontal": rng.random(),
+        "tilt": rng.standard_normal(2),
+        "chance": rng.random(11),
+    }
+
+
+def _between(low: Any, high: Any, share: Any) -> Any:
+    return low + (high - low) * share
+
+
+def _heading(root_B3: np.ndarray) -> np.ndarray:
+    """(B,) degrees by which a root rotation (y up) turns the body's front away from +z, about the vertical."""
+    angle = np.sqrt((root_B3 * root_B3).sum(-1))
+    x, y, z = root_B3.T / np.maximum(angle, 1e-12)
+    c, s = np.cos(angle), np.sin(angle)
+    # Rodrigues' formula: where +z goes.
+    return np.rad2deg(np.arctan2((1 - c) * x * z + s * y, c + (1 - c) * z * z))
 
 
 def camera_rotation(yaw_B: Tensor, elevation_B: Tensor, roll_B: Tensor) -> Tensor:

@@ -20,16 +20,18 @@ from human.body import load_body
 from human.camera import MIN_DEPTH, project
 from human.detail import load_detail
 from human.errors import PosesynError
+from human.memory import keep_freed_memory
 from human.motion import load_motion_bank
 from human.rng import derive_seed, generator
 from synth.backgrounds import BackgroundBank, load_background_bank
 from synth.bystanders import BEHIND, IN_FRONT, BystanderConfig, draw_bystander
 from synth.dressed import DressedBody
 from synth.engines.base import ENGINES, Engine
-from synth.lighting import Lighting, LightingConfig, draw_lighting
+from synth.lighting import LightingConfig, draw_lighting
 from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
-from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
-from synth.paint import Banks, PaintConfig, draw_paint, pyramid, stack
+from synth.outfit import Outfit, OutfitConfig, draw_outfits, empty_outfit
+from synth.paint import Banks, Paint, PaintConfig, pyramid
+from synth.paint_draws import draw_paint
 from synth.scene import SceneSpec
 from synth.sensor import Sensor, SensorConfig, apply_sensor, draw_sensor, soften_background
 from synth.shading import Shaded, shade_shot
@@ -37,7 +39,7 @@ from synth.shot import Person, Shot
 from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 2
+_VERSION = 3
 _PRINTS, _PRINT_SIDE = 48, 64
 _SETTINGS = {
     "outfit": OutfitConfig,
@@ -47,7 +49,7 @@ _SETTINGS = {
     "occluder": OccluderConfig,
     "bystander": BystanderConfig,
 }
-_AT_ONCE = 8  # on the CPU: buffers of a large batch would leave the processor's caches
+_AT_ONCE = 16  # on the CPU: buffers of a large batch would leave the processor's caches
 
 
 @dataclass(frozen=True)
@@ -137,17 +139,11 @@ class RenderedEngine(Engine):
         seeds = [int(s) for s in spec.seed]
         ups = np.tile(np.array([0.0, -1.0, 0.0]), (len(seeds), 1)) if spec.up is None else spec.up.double().numpy()
         backgrounds = [self._background(spec, i, seed) for i, seed in enumerate(seeds)]
-        dressed = [self._look(derive_seed("look", seed % self.looks) if self.looks else seed) for seed in seeds]
-        if spec.atlas is not None:
-            # A real person's appearance is the whole surface: no shells, no procedural face.
-            dressed = [(empty_outfit(1), paint) for _, paint in dressed]
+        looks = [derive_seed("look", seed % self.looks) if self.looks else seed for seed in seeds]
+        # A real person's appearance is the whole surface: no shells, no procedural face.
+        outfit, paint = self._looks(looks, bare=spec.atlas is not None)
         light = self.settings["light"]
-        lighting = Lighting.stack(
-            [
-                draw_lighting(generator("light", seed), light, background, up)
-                for seed, background, up in zip(seeds, backgrounds, ups, strict=True)
-            ]
-        )
+        lighting = draw_lighting([generator("light", seed) for seed in seeds], light, backgrounds, ups)
         if spec.light is not None:
             lighting = replace(lighting, sh=spec.light.float(), sun=lighting.sun * torch.tensor([[1.0], [0.0]]))
         person = Person(
@@ -155,8 +151,8 @@ class RenderedEngine(Engine):
             spec.body_pose.float(),
             spec.global_orient.float(),
             spec.transl.float(),
-            Outfit.cat([o for o, _ in dressed]),
-            stack([p for _, p in dressed]),
+            outfit,
+            paint,
         )
         other, place = self._bystanders(person, seeds, ups)
         return Shot(
@@ -179,15 +175,19 @@ class RenderedEngine(Engine):
             atlas=spec.atlas,
         )
 
-    def _look(self, seed: int) -> tuple[Outfit, dict[str, np.ndarray]]:
-        """One person's clothes and colours."""
-        outfit = draw_outfit(generator("outfit", seed), self.settings["outfit"], self.dressed.surface)
+    def _looks(self, seeds: list[int], bare: bool = False) -> tuple[Outfit, Paint]:
+        """Clothes and colours of a person per seed."""
+        config, surface = self.settings["outfit"], self.dressed.surface
+        if bare:
+            outfit = empty_outfit(len(seeds))
+        else:
+            outfit = draw_outfits([generator("outfit", seed) for seed in seeds], config, surface)
         paint = draw_paint(
-            generator("paint", seed),
+            [generator("paint", seed) for seed in seeds],
             self.settings["paint"],
-            outfit.kind[0].numpy(),
-            outfit.params[0, :, 0].numpy(),
-            cloth_G=outfit.fabric[0].numpy(),
+            outfit.kind.numpy(),
+            outfit.params[..., 0].numpy(),
+            cloth_PG=outfit.fabric.numpy(),
             prints=len(self.banks.prints),
             textures=len(self.banks.textures) // 2,
         )
@@ -196,24 +196,22 @@ class RenderedEngine(Engine):
     def _bystanders(self, person: Person, seeds: list[int], ups: np.ndarray) -> tuple[Person, Tensor]:
         """Rows where nobody else is repeat the person's, and are drawn nowhere."""
         config, bank = self.settings["bystander"], load_motion_bank()
-        parts, places = [], []
-        for i, (seed, up) in enumerate(zip(seeds, ups, strict=True)):
-            at = person.transl[i].double().numpy()
-            drawn = draw_bystander(generator("bystander", seed), config, bank, up, at)
-            places.append(drawn.place if drawn else 0)
-            if drawn is None:
-                continue
-            outfit, paint = self._look(derive_seed("bystander", seed))
-            betas, pose, orient, transl = (
-                torch.from_numpy(x)[None] for x in (drawn.betas, drawn.body_pose, drawn.global_orient, drawn.transl)
-            )
-            parts.append(Person(betas, pose, orient, transl, outfit, stack([paint])))
-        place = torch.tensor(places, dtype=torch.int8)
-        if not parts:
+        drawn = [
+            draw_bystander(generator("bystander", seed), config, bank, up, at)
+            for seed, up, at in zip(seeds, ups, person.transl.double().numpy(), strict=True)
+        ]
+        place = torch.tensor([other.place if other else 0 for other in drawn], dtype=torch.int8)
+        others = [other for other in drawn if other]
+        if not others:
             return person, place
+        outfit, paint = self._looks([derive_seed("bystander", s) for s, b in zip(seeds, drawn, strict=True) if b])
+        posed = (
+            torch.from_numpy(np.stack([getattr(other, name) for other in others]))
+            for name in ("betas", "body_pose", "global_orient", "transl")
+        )
         rows = torch.arange(len(seeds))
-        rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(parts))
-        return Person.cat([person, *parts])[rows], place
+        rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(others))
+        return Person.cat([person, Person(*posed, outfit, paint)])[rows], place
 
     def _background(self, spec: SceneSpec, row: int, seed: int) -> np.ndarray:
         """(H,W,3) uint8."""
@@ -248,7 +246,10 @@ class RenderedEngine(Engine):
     def draw(self, shot: Shot) -> PoseBatch:  # type: ignore[override]
         """On the CPU a few at a time; on a GPU all at once."""
         count = len(shot)
-        step = _AT_ONCE if shot.seed.device.type == "cpu" else max(count, 1)
+        step = max(count, 1)
+        if shot.seed.device.type == "cpu":
+            keep_freed_memory()
+            step = _AT_ONCE
         parts = [self._draw(shot[i : i + step]) for i in range(0, count, step)]
         images, joints = (torch.cat(column) for column in zip(*parts, strict=True))
         person, device = shot.person, shot.seed.device
@@ -289,23 +290,21 @@ class RenderedEngine(Engine):
             atlas = torch.arange(len(shot), dtype=torch.int32, device=shot.seed.device)
             banks = replace(banks, atlases=pyramid(shot.atlas))
             shot = replace(shot, person=replace(shot.person, paint=replace(shot.person.paint, atlas=atlas)))
-        shot = self._with_other(shot, BEHIND, banks)
+        rows = (shot.place == BEHIND).nonzero()[:, 0]
+        if len(rows):
+            drawn = _to_bytes(self._shade_other(shot[rows], banks))
+            shot = replace(shot, background=shot.background.index_copy(0, rows, drawn))
         meshes = self.meshes(shot.person)
-        shaded = self._shade(shot, shot.person, meshes, banks)
-        shot = self._with_other(replace(shot, background=_to_bytes(shaded.image)), IN_FRONT, banks)
-        in_front = shot.place == IN_FRONT
-        image = torch.where(in_front[:, None, None, None], shot.background.float(), shaded.image)
-        image, _ = apply_occluders(image, shot.occluder, project(meshes.joints, shot.intrinsics))
+        image = self._shade(shot, shot.person, meshes, banks).image
+        rows = (shot.place == IN_FRONT).nonzero()[:, 0]
+        if len(rows):
+            image[rows] = self._shade_other(replace(shot[rows], background=_to_bytes(image[rows])), banks)
+        image, _ = apply_occluders(image, shot.occluder, project(meshes.joints, shot.intrinsics), in_place=True)
         return apply_sensor(image, shot.sensor), meshes.joints
 
-    def _with_other(self, shot: Shot, place: int, banks: Banks) -> Shot:
-        """The bystanders at ``place`` drawn into the background."""
-        rows = (shot.place == place).nonzero()[:, 0]
-        if not len(rows):
-            return shot
-        some = shot[rows]
-        shaded = self._shade(some, some.other, self.meshes(some.other), banks)
-        return replace(shot, background=shot.background.index_copy(0, rows, _to_bytes(shaded.image)))
+    def _shade_other(self, shot: Shot, banks: Banks) -> Tensor:
+        """The bystanders over the backgrounds."""
+        return self._shade(shot, shot.other, self.meshes(shot.other), banks).image
 
     def _shade(self, shot: Shot, person: Person, meshes: Meshes, banks: Banks) -> Shaded:
         dressed, _ = self._on(shot.seed.device)

@@ -21,6 +21,17 @@ def shown(row: dict[str, np.ndarray], normals: np.ndarray) -> np.ndarray:
     return np.maximum(ambient, 0) + np.maximum(normals @ row["sun"][0], 0)[:, None] * row["sun"][1]
 
 
+def rows_of(batch: Lighting) -> list[dict[str, np.ndarray]]:
+    return [{name: value[i].numpy() for name, value in vars(batch).items()} for i in range(len(batch))]
+
+
+def light_of(
+    *key: str | int, config: LightingConfig, behind: np.ndarray = GREY, up: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    ups = None if up is None else up[None]
+    return rows_of(draw_lighting([generator(*key)], config, [behind], ups))[0]
+
+
 def sphere(count: int, seed: int = 0) -> np.ndarray:
     points = np.random.default_rng(seed).standard_normal((count, 3))
     return points / np.linalg.norm(points, axis=1, keepdims=True)
@@ -68,10 +79,11 @@ def test_measured_environments_are_lit_from_above_and_scaled() -> None:
 
 
 def test_a_seed_names_a_light_and_every_light_is_sane() -> None:
-    rows = [draw_lighting(generator("light", i), LightingConfig(), GREY, np.array([0, -1, 0.1])) for i in range(200)]
-    again = draw_lighting(generator("light", 7), LightingConfig(), GREY, np.array([0, -1, 0.1]))
+    up = np.array([0, -1, 0.1])
+    rngs = [generator("light", i) for i in range(200)]
+    batch = draw_lighting(rngs, LightingConfig(), [GREY] * 200, np.tile(up, (200, 1)))
+    rows, again = rows_of(batch), light_of("light", 7, config=LightingConfig(), up=up)
     assert all(np.array_equal(rows[7][key], again[key]) for key in again)
-    batch = Lighting.stack(rows)
     assert len(batch) == 200
     assert batch.sh.shape == (200, 9, 3)
     assert batch.sun.shape == (200, 2, 3)
@@ -94,7 +106,7 @@ def test_energy_does_not_depend_on_the_suns_share() -> None:
         means = []
         for share in (0.0, 0.6):
             config = LightingConfig(sun_share=(share, share), measured_sun_probability=0.0)
-            row = draw_lighting(generator("energy", seed), config, GREY)
+            row = light_of("energy", seed, config=config)
             means.append(float((shown(row, lighting._NORMALS) @ luminance).mean()))
         facing = (
             np.maximum(lighting._NORMALS @ row["sun"][0], 0).mean() * (row["sun"][1] @ luminance) / row["sun"][1].max()
@@ -109,7 +121,7 @@ def test_light_follows_the_picture_behind() -> None:
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 200
     config = LightingConfig(match_background=(1.0, 1.0), sun_share=(0.0, 0.0), white_balance=(0.0, 0.0))
-    rows = [draw_lighting(generator("red", i), config, red) for i in range(20)]
+    rows = [light_of("red", i, config=config, behind=red) for i in range(20)]
     shown_3 = np.mean([shown(row, lighting._NORMALS).mean(0) for row in rows], 0)
     assert shown_3[0] > 1.5 * shown_3[1]
 
@@ -117,7 +129,7 @@ def test_light_follows_the_picture_behind() -> None:
 @pytest.mark.parametrize("up", [None, np.zeros(3), np.array([np.nan, 0, 1]), np.array([np.inf, 0, 0])])
 @pytest.mark.parametrize("value", [0, 255])
 def test_degenerate_input_gives_a_usable_light(up: np.ndarray | None, value: int) -> None:
-    row = draw_lighting(generator("odd", 1), LightingConfig(), np.full((1, 1, 3), value, np.uint8), up)
+    row = light_of("odd", 1, config=LightingConfig(), behind=np.full((1, 1, 3), value, np.uint8), up=up)
     np.testing.assert_array_equal(row["up"], np.array([0, -1, 0], np.float32))
     assert all(np.isfinite(v).all() for v in row.values())
     assert shown(row, lighting._NORMALS).mean() > 0.1

@@ -20,7 +20,8 @@ from human.shading import constant_light, supersampled_intrinsics
 from synth.dressed import DressedBody
 from synth.lighting import Lighting
 from synth.outfit import Outfit, OutfitConfig, draw_outfit, empty_outfit
-from synth.paint import BODY, FABRIC, Banks, Paint, PaintConfig, draw_paint, stack
+from synth.paint import BODY, FABRIC, Banks, Paint, PaintConfig
+from synth.paint_draws import draw_paint
 from synth.scene import sample_scene
 from synth.shading import Shaded, shade_shot
 
@@ -57,10 +58,10 @@ def towards(x: float, y: float, z: float, radiance: float) -> Tensor:
 
 def plain(batch: int, albedo: float = 1.0) -> Paint:
     """Bare even skin without a face."""
-    row = draw_paint(generator("plain"), PaintConfig(), *(torch.zeros(8, dtype=torch.int32).numpy() for _ in range(2)))
-    row["body"][:] = 0
-    row["body"][BODY["skin"] : BODY["skin"] + 3] = albedo
-    return stack([row] * batch)
+    row = draw_paint([generator("plain")], PaintConfig(), *(torch.zeros(1, 8, dtype=torch.int32).numpy(),) * 2)
+    row.body[:] = 0
+    row.body[:, BODY["skin"] : BODY["skin"] + 3] = albedo
+    return Paint.cat([row] * batch)
 
 
 def standing(dressed: DressedBody, yaw: float = 0.0, elevation: float = 0.0, pose: Tensor | None = None) -> Tensor:
@@ -99,13 +100,14 @@ def crowd(dressed: DressedBody, count: int) -> dict[str, Any]:
     """Arguments of shade_shot for dressed people as the engine draws them."""
     spec = sample_scene(range(count), load_motion_bank(), dressed.body, SIZE)
     outfit = Outfit.cat([draw_outfit(generator("o", i), OutfitConfig(), dressed.surface) for i in range(count)])
-    rows = [
-        draw_paint(
-            generator("p", i), PaintConfig(pattern_probability=1.0), outfit.kind[i].numpy(),
-            outfit.params[i, :, 0].numpy(), cloth_G=outfit.fabric[i].numpy(), prints=3,
-        )
-        for i in range(count)
-    ]  # fmt: skip
+    paint = draw_paint(
+        [generator("p", i) for i in range(count)],
+        PaintConfig(pattern_probability=1.0),
+        outfit.kind.numpy(),
+        outfit.params[..., 0].numpy(),
+        cloth_PG=outfit.fabric.numpy(),
+        prints=3,
+    )
     verts, _ = dressed.pose(spec.betas, spec.body_pose, spec.global_orient, spec.transl)
     out, cut, normals = dressed.drape(verts, outfit)
     lighting = light(count, 0.5, sun=towards(0.4, -0.7, -0.5, 0.6), occlusion=0.8, gloss=1.0, shadow=0.6, softness=0.05)
@@ -114,7 +116,7 @@ def crowd(dressed: DressedBody, count: int) -> dict[str, Any]:
     )
     return {
         "verts_BV3": out, "normals_BV3": normals, "cut_BV": cut, "intrinsics_B33": spec.intrinsics, "outfit": outfit,
-        "paint": stack(rows), "lighting": lighting, "backgrounds_BHW3": backgrounds,
+        "paint": paint, "lighting": lighting, "backgrounds_BHW3": backgrounds,
     }  # fmt: skip
 
 
@@ -265,20 +267,19 @@ def test_atlas_paints_the_body(dressed: DressedBody) -> None:
 
 
 def test_paint_is_drawn_by_key_and_garments_are_independent() -> None:
-    def row(kinds: list[int]) -> dict[str, Any]:
-        kind = torch.tensor(kinds + [0] * (8 - len(kinds)), dtype=torch.int32).numpy()
-        return draw_paint(generator("paint", 3), PaintConfig(), kind, kind * 0.01, prints=5, textures=4)
+    def row(kinds: list[int], among: int = 0) -> Paint:
+        """The paint of key 3, drawn together with ``among`` others."""
+        kind = torch.tensor([kinds + [0] * (8 - len(kinds))], dtype=torch.int32).numpy().repeat(1 + among, 0)
+        rngs = [generator("paint", key) for key in (3, *range(10, 10 + among))]
+        return draw_paint(rngs, PaintConfig(), kind, kind * 0.01, prints=5, textures=4)[:1]
 
-    first, again, other = row([4, 2, 1]), row([4, 2, 1]), row([4, 6, 1])
-    for name, value in first.items():
-        assert (value == again[name]).all(), name
-    assert (first["fabric"][2] == other["fabric"][2]).all()
-    assert (first["body"] == other["body"]).all()
-    rows = [
-        draw_paint(generator("paint", i), PaintConfig(), *(torch.ones(8, dtype=torch.int32).numpy(),) * 2, textures=7)
-        for i in range(60)
-    ]
-    paint = stack(rows)
+    first, again, other = row([4, 2, 1]), row([4, 2, 1], among=4), row([4, 6, 1])
+    for name, value in vars(first).items():
+        assert (value == getattr(again, name)).all(), name
+    assert (first.fabric[0, 2] == other.fabric[0, 2]).all()
+    assert (first.body == other.body).all()
+    ones = torch.ones(60, 8, dtype=torch.int32).numpy()
+    paint = draw_paint([generator("paint", i) for i in range(60)], PaintConfig(), ones, ones, textures=7)
     assert paint.texture.min() == -1
     assert paint.texture.max() == 6
     assert paint.photo.max() == -1
