@@ -42,7 +42,7 @@ class _Key(ISeedSequence):
 
 def generator(*key: int | str) -> np.random.Generator:
     """A numpy generator whose whole stream is a function of ``key``."""
-    return np.random.Generator(np.random.Philox(_Key(key_hash(*key))))
+    return np.random.Generator(np.random.Philox(_Key(key_hash(*key))))  # type: ignore[arg-type]  # the stubs know one kind
 
 
 def philox_4x32(seed: int, counter_N: np.ndarray) -> np.ndarray:

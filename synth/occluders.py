@@ -176,7 +176,16 @@ def apply_occluders(
     number = int(kernels.LEAVES)
     leaves = torch.empty((*kind.shape, number, 4), device=device)
     launch(kernels.leaves_kernel, len(rows), kind.shape[1] * number, [kind, half, variant], [leaves], device)
-    inputs = [rows, kind, centre, half, some.turn.contiguous(), some.soft.contiguous(), variant, leaves]
+    inputs: list[Tensor | int] = [
+        rows,
+        kind,
+        centre,
+        half,
+        some.turn.contiguous(),
+        some.soft.contiguous(),
+        variant,
+        leaves,
+    ]
     inputs += [some.texture.contiguous(), width]
     outputs = [image.view(count, -1, 3), visible.view(count, -1)]
     launch(kernels.occlude_kernel, len(rows), height * width, inputs, outputs, device)

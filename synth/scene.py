@@ -162,7 +162,8 @@ def _draw(seeds: list[int], bank: MotionBank, config: SceneConfig) -> dict[str, 
     near_front = config.azimuth_sigma * column["azimuth"] - _heading(root)
     roll = np.where(chance[0] < config.tumble_probability, _between(-180, 180, chance[1]), config.roll_sigma * tilt[1])
     whole = np.deg2rad(_between(*config.field_of_view, chance[2]))
-    fov = 2 * np.arctan(np.tan(whole / 2) / np.exp(_between(*np.log(config.crop_zoom), chance[3])))
+    least, most = np.log(config.crop_zoom)
+    fov = 2 * np.arctan(np.tan(whole / 2) / np.exp(_between(least, most, chance[3])))
     cut = chance[7] < config.truncation_probability
     fill = np.where(cut, _between(*config.truncation_fill, chance[8]), _between(*config.fill, chance[4]))
     reach = np.where(cut, config.truncation_shift, config.shift)[:, None]

@@ -234,8 +234,8 @@ def through_libjpeg(image_B3HW: Tensor, quality_B: Tensor, subsampled_B: Tensor)
         if quality:
             colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
             settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colour]
-            _, code = cv2.imencode(".jpg", cv2.merge(pictures[i, ::-1]), settings)
-            pictures[i, ::-1] = cv2.split(cv2.imdecode(code, cv2.IMREAD_COLOR))
+            _, code = cv2.imencode(".jpg", cv2.merge(list(pictures[i, ::-1])), settings)
+            pictures[i, ::-1] = cv2.split(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR)))
 
 
 @cache

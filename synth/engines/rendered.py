@@ -205,13 +205,13 @@ class RenderedEngine(Engine):
         if not others:
             return person, place
         outfit, paint = self._looks([derive_seed("bystander", s) for s, b in zip(seeds, drawn, strict=True) if b])
-        posed = (
-            torch.from_numpy(np.stack([getattr(other, name) for other in others]))
+        posed = {
+            name: torch.from_numpy(np.stack([getattr(other, name) for other in others]))
             for name in ("betas", "body_pose", "global_orient", "transl")
-        )
+        }
         rows = torch.arange(len(seeds))
         rows[place > 0] = torch.arange(len(seeds), len(seeds) + len(others))
-        return Person.cat([person, Person(*posed, outfit, paint)])[rows], place
+        return Person.cat([person, Person(**posed, outfit=outfit, paint=paint)])[rows], place
 
     def _background(self, spec: SceneSpec, row: int, seed: int) -> np.ndarray:
         """(H,W,3) uint8."""
