@@ -22,6 +22,7 @@ from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
+from lightning_modules.sharding import whole_weights
 from synth.eem import EEM
 from synth.engines.build import make_engine
 from synth.filters import Err3DFilter
@@ -106,10 +107,13 @@ class Refresh(Callback):
         estimator, data = _typed(trainer, pl_module)
         self.epochs_done = epoch + 1
         self.used = self.history[-1] if self.history else None
-        if self.challenges and self.history and trainer.is_global_zero:
-            with averaged_weights(trainer, pl_module):
-                errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
-            self.history[-1]["challenge_error_after"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
+        if self.challenges and self.history:
+            with whole_weights(pl_module):
+                if trainer.is_global_zero:
+                    with averaged_weights(trainer, pl_module):
+                        errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
+                    after = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
+                    self.history[-1]["challenge_error_after"] = after
         # After the last epoch nothing would be trained on what a refresh makes.
         last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
         if not last and not trainer.should_stop and self.epochs_done % self.every == 0:
@@ -119,8 +123,9 @@ class Refresh(Callback):
     def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One rank refreshes and commits; the others wait, and take over its state and the new recipe."""
         _, data = _typed(trainer, pl_module)
-        if trainer.is_global_zero:
-            self._refresh_here(trainer, pl_module)
+        with whole_weights(pl_module):
+            if trainer.is_global_zero:
+                self._refresh_here(trainer, pl_module)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
             if not trainer.is_global_zero:

@@ -17,6 +17,7 @@ from rich.progress import track
 from datamodules.readers.base import PersonIndex, PoseReader
 from human.assets import cache_root
 from human.batch import HIPS, PELVIS, PoseBatch
+from human.camera import guess_intrinsics
 from human.crop import crop_affine, rotation_of, square_box, transform_intrinsics, transform_points, warp_image
 from human.errors import PosesynError
 from human.rng import generator
@@ -57,9 +58,10 @@ def label_batch(
     affines: Sequence[np.ndarray],
     images: Sequence[np.ndarray | None],
     flips: Sequence[bool],
+    pictures: Sequence[tuple[int, int]] | None = None,
 ) -> PoseBatch:
     """One PoseBatch of persons ``rows`` of ``index``, each seen through its (2,3) affine map; None is an unreadable
-    picture.
+    picture. Where the index has no camera one is guessed from the whole ``pictures``' (height, width), if given.
     """
     size = next((im.shape[0] for im in images if im is not None), 1)
     batch = PoseBatch.blank(len(rows), size)
@@ -83,25 +85,32 @@ def label_batch(
         turned = (j3d[:, :3] - root) @ rotation_of(affine).T
         batch.joints3d[k] = torch.from_numpy(np.where(conf3d[:, None] > 0, turned, 0.0)).float()
         batch.joints3d_conf[k] = torch.from_numpy(conf3d).float()
-        if np.isfinite(index.intrinsics[row]).all():
-            batch.intrinsics[k] = torch.from_numpy(transform_intrinsics(affine, index.intrinsics[row])).float()
+        camera = index.intrinsics[row]
+        if not np.isfinite(camera).all():
+            if pictures is None:
+                continue
+            camera = guess_intrinsics(*pictures[k]).numpy()
+        batch.intrinsics[k] = torch.from_numpy(transform_intrinsics(affine, camera)).float()
     return batch
 
 
-def read_crop(reader: PoseReader, row: int, affine: np.ndarray, size: int) -> np.ndarray | None:
-    """The person's crop, or None, logged once per picture, when the picture cannot be read."""
+def read_crop(reader: PoseReader, row: int, affine: np.ndarray, size: int) -> tuple[np.ndarray | None, tuple[int, int]]:
+    """The person's crop and the whole picture's (height, width); or None and (0, 0), logged once per picture, when the
+    picture cannot be read.
+    """
     try:
-        return warp_image(reader.read_image(row), affine, size)
+        picture = reader.read_image(row)
     except PosesynError as error:
         log.warning("%s: picture of person %s skipped: %s", reader.name, reader.index.ids[row], error)
-        return None
+        return None, (0, 0)
+    return warp_image(picture, affine, size), (picture.shape[0], picture.shape[1])
 
 
 def augmented_crops(
     reader: PoseReader, rows: np.ndarray, seeds: np.ndarray, size: int, box_scale: float, aug: Augmentation
 ) -> PoseBatch:
     """Training crops; each is a function of its row and seed."""
-    affines, images, flips = [], [], []
+    affines, images, flips, pictures = [], [], [], []
     for row, seed in zip(rows, seeds, strict=True):
         rng = generator(int(seed), "augment")
         cx, cy, side = square_box(reader.index.bbox_xyxy[row], box_scale)
@@ -110,11 +119,12 @@ def augmented_crops(
         turn = float(np.clip(rng.normal(), -2, 2) * aug.rotation) if rng.random() < aug.rotation_p else 0.0
         flip = bool(rng.random() < aug.flip_p)
         affine = crop_affine((cx + shift[0], cy + shift[1]), side, size, turn, flip)
-        image = read_crop(reader, int(row), affine, size)
+        image, picture = read_crop(reader, int(row), affine, size)
         images.append(None if image is None else distort(image, rng, aug))
         affines.append(affine)
         flips.append(flip)
-    return label_batch(reader.index, rows, affines, images, flips)
+        pictures.append(picture)
+    return label_batch(reader.index, rows, affines, images, flips, pictures)
 
 
 def distort(image: np.ndarray, rng: np.random.Generator, aug: Augmentation) -> np.ndarray:
@@ -152,7 +162,7 @@ class CropSet:
     box_scale: float = 1.25
     cache: Path | None = None
     _pixels: np.ndarray | None = field(default=None, repr=False)
-    _readable: np.ndarray | None = field(default=None, repr=False)
+    _pictures: np.ndarray | None = field(default=None, repr=False)  # (N,2) height, width; 0: unreadable
 
     @property
     def name(self) -> str:
@@ -179,12 +189,12 @@ class CropSet:
 
     def crops(self, indices: np.ndarray) -> PoseBatch:
         """See :class:`synth.eem.MiningData`."""
-        pixels, readable = self._open()
+        pixels, pictures = self._open()
         indices = np.asarray(indices)
-        images = [np.asarray(pixels[i]) if readable[i] else None for i in indices]
-        batch = label_batch(
-            self.reader.index, indices, [self.affine(int(i)) for i in indices], images, [False] * len(indices)
-        )
+        images = [np.asarray(pixels[i]) if pictures[i].all() else None for i in indices]
+        sizes = [(int(h), int(w)) for h, w in pictures[indices]]
+        affines = [self.affine(int(i)) for i in indices]
+        batch = label_batch(self.reader.index, indices, affines, images, [False] * len(indices), sizes)
         if batch.size != self.size:  # every picture of the request is unreadable
             batch = PoseBatch.blank(len(indices), self.size).replace(weight=torch.zeros(len(indices)))
         batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))
@@ -193,46 +203,45 @@ class CropSet:
     def fingerprint(self) -> str:
         """Names the crops: a hash of the reader, its persons and boxes, and the crop's size and scale."""
         digest = hashlib.sha256(
-            f"{self.reader.describe()}|{self.reader.source}|{self.size}|{self.box_scale}|2".encode()
+            f"{self.reader.describe()}|{self.reader.source}|{self.size}|{self.box_scale}|3".encode()
         )
         digest.update("\n".join(self.ids).encode())
         digest.update(np.ascontiguousarray(self.reader.index.bbox_xyxy).tobytes())
         return digest.hexdigest()[:16]
 
     def _open(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._pixels is None or self._readable is None:
+        if self._pixels is None or self._pictures is None:
             folder = self.cache or cache_root() / "crops"
             stem = f"{self.name}-{self.fingerprint()}"
-            rgb, flags = folder / f"{stem}.rgb", folder / f"{stem}.readable.npy"
+            rgb, sizes = folder / f"{stem}.rgb", folder / f"{stem}.pictures.npy"
             shape = (len(self), self.size, self.size, 3)
-            if not (flags.is_file() and rgb.is_file() and rgb.stat().st_size == np.prod(shape)):
-                self._build(rgb, flags)
-            self._readable = np.load(flags)
+            if not (sizes.is_file() and rgb.is_file() and rgb.stat().st_size == np.prod(shape)):
+                self._build(rgb, sizes)
+            self._pictures = np.load(sizes)
             self._pixels = np.memmap(rgb, np.uint8, "r", shape=shape) if len(self) else np.zeros(shape, np.uint8)
-            if missing := int((~self._readable).sum()):
+            if missing := int((self._pictures == 0).any(1).sum()):
                 log.warning(
                     "%s: %d of %d pictures could not be read and are left out; if you restore them, delete %s",
                     self.name, missing, len(self), rgb,
                 )  # fmt: skip
-        return self._pixels, self._readable
+        return self._pixels, self._pictures
 
-    def _build(self, rgb: Path, flags: Path) -> None:
+    def _build(self, rgb: Path, sizes: Path) -> None:
         rgb.parent.mkdir(parents=True, exist_ok=True)
-        readable = np.zeros(len(self), bool)
-        # Written under another name and renamed: a run killed here leaves nothing that looks whole. The flags come
+        pictures = np.zeros((len(self), 2), np.int32)
+        # Written under another name and renamed: a run killed here leaves nothing that looks whole. The sizes come
         # last.
         partial = rgb.with_name(f"{rgb.name}.{os.getpid()}.part")
         with partial.open("wb") as file:
             rows = range(len(self))
             for row in track(rows, f"cropping {self.name}", transient=True, disable=len(self) < 500):
-                image = read_crop(self.reader, row, self.affine(row), self.size)
-                readable[row] = image is not None
+                image, pictures[row] = read_crop(self.reader, row, self.affine(row), self.size)
                 file.write((np.zeros((self.size, self.size, 3), np.uint8) if image is None else image).tobytes())
         partial.replace(rgb)
         with partial.open("wb") as file:
-            np.save(file, readable)
-        partial.replace(flags)
+            np.save(file, pictures)
+        partial.replace(sizes)
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map would be pickled by value.
-        return {**self.__dict__, "_pixels": None, "_readable": None}
+        return {**self.__dict__, "_pixels": None, "_pictures": None}

@@ -27,7 +27,9 @@ class PoseBatch(Record):
       where it is labelled, else the middle of the hips; ``joints3d_conf`` (B,32)
     * ``global_orient`` (B,3), ``body_pose`` (B,23,3) rotation vectors, radians; the root turns the body into the camera
       frame; ``betas`` (B,10); ``transl`` (B,3) metres, camera frame
-    * ``intrinsics`` (B,3,3) pixels of the crop
+    * ``intrinsics`` (B,3,3) pixels of the crop: the camera of the whole picture, carried to the crop, so that it also
+      says where in the picture the crop lies; where a picture's camera is not known, CLIFF's guess
+      (``human.camera.guess_intrinsics``); identity where not even the picture's size is known
     * ``has_pose``, ``has_betas``, ``has_transl`` (B,) bool: labels that are absent are masked, never zero-filled
       silently
     * ``weight`` (B,) weight in the loss

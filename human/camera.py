@@ -1,6 +1,7 @@
-"""Perspective cameras and the focal conventions of the papers' estimators.
+"""Perspective cameras and the camera conventions of the papers' estimators.
 
-OpenCV convention: metres, x right, y down, z forward; pixels with integer coordinates at pixel centres.
+OpenCV convention: metres, x right, y down, z forward; pixels with integer coordinates at pixel centres. The papers'
+codes put the middle of a picture of width W at W / 2, half a pixel to the right of ours at (W - 1) / 2.
 """
 
 from __future__ import annotations
@@ -43,8 +44,13 @@ def translation_to_weak(transl_B3: Tensor, focal_B: Tensor, size: int) -> Tensor
     return torch.stack([2 * focal_B / (size * transl_B3[:, 2]), transl_B3[:, 0], transl_B3[:, 1]], -1)
 
 
+def focal_spin(size: int) -> float:
+    """SPIN (Kolotouros et al., ICCV 2019): 5000 pixels; its crops are of 224."""
+    return 5000.0
+
+
 def focal_3dcrowdnet(size: int) -> float:
-    """3DCrowdNet and SPIN: 5000 pixels whatever the crop side."""
+    """3DCrowdNet: 5000 pixels whatever the crop side."""
     return 5000.0
 
 
@@ -58,4 +64,72 @@ def focal_hybrik(size: int) -> float:
     return 1000.0 / 256.0 * size
 
 
-FOCAL_CONVENTIONS = {"3dcrowdnet": focal_3dcrowdnet, "hmr2": focal_hmr2, "hybrik": focal_hybrik}
+FOCAL_CONVENTIONS = {
+    "spin": focal_spin,
+    "3dcrowdnet": focal_3dcrowdnet,
+    "hmr2": focal_hmr2,
+    "hybrik": focal_hybrik,
+}
+
+
+# -- CLIFF (Li et al., ECCV 2022, §3.2): the crop is a window of the whole picture, whose camera is kept --------------
+#: What CLIFF's code subtracts from box side / focal length and divides it by, and multiplies the slope of the box's
+#: direction by: they bring the box information to about -1 .. 1.
+CLIFF_BOX_MEAN, CLIFF_BOX_SPREAD, CLIFF_OFF_AXIS = 0.24, 0.06, 2.8
+
+
+def focal_cliff(height: int, width: int) -> float:
+    """CLIFF's focal length of a whole picture whose camera is not known: its diagonal (55 degrees across), pixels."""
+    return float((width * width + height * height) ** 0.5)
+
+
+def guess_intrinsics(height: int, width: int) -> Tensor:
+    """(3,3) of a whole picture whose camera is not known: :func:`focal_cliff`, principal point in the middle."""
+    k = torch.eye(3)
+    k[0, 0] = k[1, 1] = focal_cliff(height, width)
+    k[0, 2], k[1, 2] = (width - 1) / 2, (height - 1) / 2
+    return k
+
+
+def known_intrinsics(intrinsics_B33: Tensor, size: int) -> Tensor:
+    """The cameras of crops of ``size`` pixels; one that is not known (identity, or not finite) is replaced by a camera
+    that looks at the crop's middle with the focal length for which the box information is zero.
+    """
+    k = intrinsics_B33
+    known = k.isfinite().all(-1).all(-1) & (k[:, 0, 0] * k[:, 1, 1] - k[:, 0, 1] * k[:, 1, 0] > 1.5)
+    blind = make_intrinsics(k.new_full((len(k),), size / CLIFF_BOX_MEAN), size)
+    return torch.where(known[:, None, None], k, blind)
+
+
+def crop_ray(intrinsics_B33: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What a crop's intrinsics tell of its place in the whole picture: (B,2) slope x/z, y/z of the ray through the
+    crop's middle, and (B,) focal length in crop pixels (geometric mean of both axes).
+
+    With a crop of side b about (cx, cy) of a picture with focal length f and principal point (px, py), the slope is
+    ((cx - px) / f, (cy - py) / f) and the focal length f size / b, also for turned and mirrored crops, as turned and
+    mirrored pictures.
+    """
+    (a, b, u), (c, d, v) = intrinsics_B33[:, 0].unbind(-1), intrinsics_B33[:, 1].unbind(-1)
+    u, v = (size - 1) / 2 - u, (size - 1) / 2 - v
+    area = a * d - b * c
+    return torch.stack([d * u - b * v, a * v - c * u], -1) / area[:, None], area.sqrt()
+
+
+def cliff_box_info(intrinsics_B33: Tensor, size: int) -> Tensor:
+    """(B,3) CLIFF's box information of square crops: place of the crop's middle and side of the crop in the whole
+    picture, over the focal length; normalised as CLIFF's code does it. Free of any picture's size.
+    """
+    slope_B2, focal_B = crop_ray(intrinsics_B33, size)
+    side_B = (size / focal_B - CLIFF_BOX_MEAN) / CLIFF_BOX_SPREAD
+    return torch.cat([CLIFF_OFF_AXIS * slope_B2, side_B[:, None]], -1)
+
+
+def weak_to_full_translation(weak_B3: Tensor, intrinsics_B33: Tensor, size: int) -> Tensor:
+    """Weak-perspective (s, tx, ty) of a crop -> (B,3) translation, metres, before the camera of the whole picture.
+
+    CLIFF: z = 2 f / (b s), and tx, ty are measured from the ray through the crop's middle. Projection with the crop's
+    own ``intrinsics_B33`` is projection into the whole picture followed by the crop's map.
+    """
+    slope_B2, focal_B = crop_ray(intrinsics_B33, size)
+    z_B = 2 * focal_B / (size * weak_B3[:, 0].clamp_min(1e-3))
+    return torch.cat([weak_B3[:, 1:] + slope_B2 * z_B[:, None], z_B[:, None]], -1)

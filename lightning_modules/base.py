@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import lightning as L
 import torch
-from torch import Tensor
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor, nn
 
 from human.batch import PoseBatch
 from human.body import load_body
@@ -28,7 +29,9 @@ from human.rotations import matrix_to_rotvec
 from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.domain_adaptation import DomainAdaptation
 from lightning_modules.domain_training import DomainTraining
+from lightning_modules.execution import compile_networks, frozen_names, recompute_blocks
 from lightning_modules.losses import LossWeights, pose_losses
+from lightning_modules.optimisation import GroupPlan, Optimisation, lr_factor, make_optimizer, stack_layers
 from metrics.protocol import PoseScores
 
 ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
@@ -74,7 +77,13 @@ class PoseEstimator(DomainTraining):
         focal: focal-length convention of the weak-perspective camera (``human.camera.FOCAL_CONVENTIONS``).
         loss: weights of the loss terms.
         lr, weight_decay, warmup_steps: AdamW, with a linear warm-up and a cosine down to ``final_lr_fraction`` of
-            ``lr`` at the trainer's last step.
+            ``lr`` at the trainer's last step; ``optimisation`` chooses others.
+        optimisation: optimiser, schedule, and the groups of weights that learn at rates of their own.
+        frozen: modules whose weights and batch statistics stay as they are: "backbone", "backbone.blocks.0", or
+            "blocks.0" for short.
+        gradient_checkpointing: compute the activations of the network's blocks again on the way back instead of
+            keeping them: less memory, about a third more time.
+        compile: run the network through ``torch.compile``; a dictionary: its arguments ({mode: max-autotune}).
         checkpoint: weights to start from: ``.safetensors``, a Lightning ``.ckpt`` or ``packaged:NAME``; names that
             differ from the model's are an error.
         domain: domain adaptation between the synthetic and the real samples; default: none.
@@ -95,6 +104,10 @@ class PoseEstimator(DomainTraining):
         final_lr_fraction: float = 0.1,
         checkpoint: str | None = None,
         domain: DomainAdaptation | None = None,
+        optimisation: Optimisation | None = None,
+        frozen: list[str] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool | dict[str, Any] = False,
     ) -> None:
         super().__init__(domain)
         if focal not in FOCAL_CONVENTIONS:
@@ -106,7 +119,12 @@ class PoseEstimator(DomainTraining):
         self.loss_weights = loss or LossWeights()
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.final_lr_fraction = final_lr_fraction
+        self.optimisation = optimisation or Optimisation()
+        self.frozen = tuple(frozen or ())
+        self.gradient_checkpointing, self.compiled = gradient_checkpointing, compile
         self.checkpoint = checkpoint
+        self._still: tuple[str, ...] = ()  # full names of the frozen modules
+        self._plan: GroupPlan | None = None
         self.scores: list[PoseScores] = []
         # Figures of the latest validation by loader; also those before the first step, which Lightning does not keep.
         self.last_scores: dict[str, dict[str, float]] = {}
@@ -134,6 +152,20 @@ class PoseEstimator(DomainTraining):
         relative = joints - joints[:, :1]
         pixels = project(relative + transl[:, None], intrinsics)
         return Solution(rotations, betas, transl, intrinsics, relative, pixels, said)
+
+    def networks(self) -> list[nn.Module]:
+        """The modules that :meth:`regress` calls: what is compiled, recomputed and sharded. Here: every child of the
+        estimator with weights.
+        """
+        return [
+            child
+            for name, child in self.named_children()
+            if not f"{name}.".startswith(self.not_predicting) and next(child.parameters(), None) is not None
+        ]
+
+    def layer_of(self, name: str) -> int:
+        """Number of the layer that a weight is in, for ``optimisation.layer_decay``: the first layer 0, heads last."""
+        return stack_layers(tuple(n for n, _ in self._own_weights()))[name]
 
     def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
         """The weighted terms of the loss by name; each masked by what a sample has."""
@@ -199,6 +231,11 @@ class PoseEstimator(DomainTraining):
 
     # -- validation: one PoseScores per loader, so that no loader's figures leak into another's ----------------------
     def setup(self, stage: str) -> None:
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise PosesynError(
+                "trainer.strategy=fsdp leaves an estimator without weights between its training steps, where it is "
+                "validated and mined with: say fsdp2"
+            )
         names: list[str] = getattr(self._data, "validation_names", ["val"])
         self.scores = [PoseScores().to(self.device) for _ in names]
         self._score_names = names
@@ -226,25 +263,27 @@ class PoseEstimator(DomainTraining):
 
     # -- optimisation and weights ------------------------------------------------------------------------------------
     def configure_optimizers(self) -> Any:
-        mixer, own = self.split_parameters()
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in own if p.requires_grad and p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in own if p.requires_grad and p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        plan = self._plan or self._make_plan()
+        groups = plan.groups(self._own_weights(), self.lr, self.weight_decay)
         if self.domain is not None:
+            mixer, _ = self.split_parameters()
             groups.append({"params": mixer, "weight_decay": self.weight_decay, "lr": self.domain.lr})
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = self.total_steps()
-
-        def factor(step: int) -> float:
-            if step < self.warmup_steps:
-                return (step + 1) / self.warmup_steps
-            done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
-            cosine = 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
-            return self.final_lr_fraction + (1 - self.final_lr_fraction) * cosine
-
+        optimizer = make_optimizer(groups, self.optimisation, self.lr)
+        factor = lr_factor(self.optimisation, self.warmup_steps, self.final_lr_fraction, self.total_steps())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _own_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((n, p) for n, p in self.named_parameters() if not n.startswith("domain."))
+
+    def _make_plan(self) -> GroupPlan:
+        return GroupPlan(dict(self._own_weights()), self.optimisation, self.layer_of)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for name in self._still:
+            self.get_submodule(name).eval()
+        return self
 
     @property
     def _data(self) -> L.LightningDataModule | None:
@@ -263,25 +302,39 @@ class PoseEstimator(DomainTraining):
         """The state dict of what predicts: without the domain mixer, and without the body model, which is loaded from
         its own file (and has its own licence).
         """
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(self.not_predicting)}
+        state = {}
+        # Not state_dict(): where weights are sharded it holds shards, also between sharding.whole_weights.
+        for path, module in self.named_modules():
+            for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                if name not in module._non_persistent_buffers_set:
+                    state[f"{path}.{name}" if path else name] = value.detach()
+        return {k: v for k, v in state.items() if not k.startswith(self.not_predicting)}
 
     def weights_hash(self) -> str:
         """16 hex digits that name the present weights; stored with every synthetic sample."""
         digest = hashlib.sha256()
         for name, value in sorted(self.trained_state().items()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(value.to("cpu", copy=True).contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def load_initial_weights(self) -> None:
-        """Load ``checkpoint``, and fit the domain mixer to the network; an estimator calls this as the last thing in
-        its constructor, once its network exists.
+        """Load ``checkpoint``, freeze, fit the domain mixer to the network, and set how the network runs; an estimator
+        calls this as the last thing in its constructor, once its network exists, and then ``self.train()``.
 
         Not in a hook: averaged weights are copied and the first mining runs before the module's own hooks.
         """
         if self.checkpoint is not None:
             self.load_weights(self.checkpoint)
+        self._still = frozen_names(self, self.frozen)
+        for name in self._still:
+            self.get_submodule(name).requires_grad_(False)
+        self._plan = self._make_plan()
         self.build_domain()
+        if self.gradient_checkpointing:
+            recompute_blocks(self.networks(), type(self).__name__)
+        if self.compiled:
+            compile_networks(self.networks(), self.compiled)
 
     def load_weights(self, path: str | Path) -> None:
         """Load ``.safetensors``, a Lightning ``.ckpt`` or the original code's checkpoint (:meth:`from_upstream`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from human.errors import PosesynError
+from lightning_modules.inert_checkpoint import read_inert
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 #: Where the codes of the papers keep the weights inside their checkpoints, outermost first.
@@ -29,7 +31,7 @@ def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
     try:
         if path.suffix == ".safetensors":
             return path, load_file(path)
-        return path, _tensors(torch.load(path, map_location="cpu", weights_only=True))
+        return path, _read_torch(path)
     # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
     except (
         SafetensorError,
@@ -47,16 +49,24 @@ def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
         ) from error
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        # Mapped, what is beside the weights (an optimiser's state) costs neither time nor memory.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        tensors = {str(k): v for k, v in _state(content).items() if isinstance(v, Tensor)}
+    except UnpicklingError:  # it holds other objects too: configuration, paths, numpy's numbers
+        tensors = read_inert(path, _state)
+    if not tensors:
+        raise ValueError("no tensors")
+    return tensors
+
+
+def _state(content: Any) -> Mapping[str, Any]:
     """The state dict within what ``torch.save`` kept."""
     for name in _INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not state:
-        raise ValueError("no tensors")
-    return state
+            return content[name]
+    return content if isinstance(content, Mapping) else {}
 
 
 def check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, estimator: str) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.crops import Augmentation, CropSet, augmented_crops, distort
+from datamodules.crops import Augmentation, CropSet, augmented_crops, distort, label_batch
 from datamodules.mining import JoinedCrops
 from datamodules.readers.base import PoseReader, build_index
 from datamodules.readers.lspet import LspetReader
 from human.batch import HIPS, PELVIS, PoseBatch
-from human.camera import project
+from human.camera import guess_intrinsics, project
 from human.errors import PosesynError
 from human.rng import generator
 from human.skeleton import POSE32
@@ -187,6 +187,51 @@ def test_distort_keeps_the_picture_a_picture(size: int) -> None:
         assert out.dtype == np.uint8
     assert (picture == 128).all()  # the caller's is not touched
     assert (distort(picture, generator(0), Augmentation(**GEOMETRY)) == picture).all()
+
+
+# -------------------------------------------------------------------------------------------------- unknown cameras
+
+
+def forget_cameras(reader: DotReader) -> DotReader:
+    reader.index = replace(reader.index, intrinsics=np.full_like(reader.index.intrinsics, np.nan))
+    return reader
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_camera_that_is_not_known_is_guessed_from_the_whole_picture(flip: bool) -> None:
+    """The guess is carried to the crop like a known camera: both readers' crops agree when it is what is known."""
+    guess = guess_intrinsics(HEIGHT, WIDTH).numpy()
+    told = DotReader()
+    told.index = replace(told.index, intrinsics=np.broadcast_to(guess, (4, 3, 3)).astype(np.float32))
+    rows, turned = np.arange(4), Augmentation(flip_p=float(flip), rotation=60.0, rotation_p=1.0, **GEOMETRY)
+    guessed = augmented_crops(forget_cameras(DotReader()), rows, rows, 64, 1.25, turned)
+    known = augmented_crops(told, rows, rows, 64, 1.25, turned)
+    torch.testing.assert_close(guessed.intrinsics, known.intrinsics)
+    assert (guessed.intrinsics[:, 0, 0] > 64).all()
+
+
+def test_a_guessed_camera_is_kept_with_the_crops(tmp_path: Path) -> None:
+    reader = forget_cameras(DotReader())
+    rows = np.array([2, 0])
+    batch = CropSet(reader, 48, cache=tmp_path).crops(rows)
+    again = CropSet(reader, 48, cache=tmp_path).crops(rows)
+    assert reader.reads == 4
+    assert torch.equal(batch.intrinsics, again.intrinsics)
+    guess = guess_intrinsics(HEIGHT, WIDTH)
+    for k, row in enumerate(rows):
+        x1, y1, x2, y2 = reader.index.bbox_xyxy[row].tolist()
+        scale = 48 / (1.25 * max(x2 - x1, y2 - y1))
+        focal, px, py = (batch.intrinsics[k, i, j].item() for i, j in ((0, 0), (0, 2), (1, 2)))
+        assert focal == pytest.approx(guess[0, 0].item() * scale, rel=1e-5)
+        assert (23.5 - px) / focal == pytest.approx(((x1 + x2) / 2 - (WIDTH - 1) / 2) / guess[0, 0].item(), abs=1e-5)
+        assert (23.5 - py) / focal == pytest.approx(((y1 + y2) / 2 - (HEIGHT - 1) / 2) / guess[0, 0].item(), abs=1e-5)
+
+
+def test_a_picture_of_unknown_size_has_no_camera() -> None:
+    reader = forget_cameras(DotReader())
+    image = np.zeros((32, 32, 3), np.uint8)
+    batch = label_batch(reader.index, np.arange(1), [np.eye(3)[:2]], [image], [False])
+    assert torch.equal(batch.intrinsics[0], torch.eye(3))
 
 
 # --------------------------------------------------------------------------------------------------------- CropSet
