@@ -3,6 +3,7 @@
 from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
 from callbacks.gallery import Gallery
+from callbacks.prediction_writer import PredictionWriter
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "EpochTable", "Gallery", "Refresh"]
+__all__ = ["EMA", "EpochTable", "Gallery", "PredictionWriter", "Refresh"]

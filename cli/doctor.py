@@ -28,6 +28,7 @@ def registries() -> dict[str, Registry[Any]]:
     from datamodules.readers import READERS
     from datamodules.sources import SOURCES
     from human.body import BODY_MODELS
+    from human.detectors import DETECTORS
     from human.motion import MOTION_BANKS
     from lightning_modules import ESTIMATORS
     from synth.backgrounds import BACKGROUND_BANKS
@@ -41,6 +42,7 @@ def registries() -> dict[str, Registry[Any]]:
         "body models": BODY_MODELS,
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
+        "person detectors": DETECTORS,
     }
 
 

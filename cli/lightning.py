@@ -20,7 +20,7 @@ def main(args: Any = None) -> None:
     import torch
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-    import callbacks  # noqa: F401 - makes the names known to configs
+    import callbacks
     from datamodules.pose import PoseDataModule
     from lightning_modules import PoseEstimator
 
@@ -29,6 +29,8 @@ def main(args: Any = None) -> None:
     class PoseCLI(LightningCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.image_size", "model.init_args.image_size")
+            # Known to every command, so that a run's config.yaml serves them all; it acts in `predict`.
+            parser.add_lightning_class_args(callbacks.PredictionWriter, "predictions")
 
     torch.set_float32_matmul_precision("high")
     try:

@@ -1,4 +1,4 @@
-"""``posesyn assets|doctor``: everything that is not training."""
+"""``posesyn assets|doctor|export``: everything that is not training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ USAGE = """usage: posesyn COMMAND ...
 commands:
   assets    list and fetch the files that posesyn can download
   doctor    what this machine has: versions, devices, assets; --list shows every registered plug-in
+  export    an estimator as a file that runs without posesyn: torch.export or ONNX
 
 Training, validation and prediction: lightning fit|validate|test|predict --config FILE
 `posesyn COMMAND --help` tells more of each.
@@ -30,7 +31,13 @@ def _doctor(argv: Sequence[str]) -> None:
     run(argv)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"assets": _assets, "doctor": _doctor}
+def _export(argv: Sequence[str]) -> None:
+    from cli.export import run
+
+    run(argv)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"assets": _assets, "doctor": _doctor, "export": _export}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

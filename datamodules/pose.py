@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from datamodules.crops import CropSet
+from datamodules.images import PeopleLoader, Pictures, list_pictures
 from datamodules.mining import JoinedCrops
 from datamodules.mixture import MixtureDataset, MixtureLoader
 from datamodules.readers import make_reader
@@ -19,6 +21,7 @@ from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged
 from human.batch import PoseBatch
+from human.detectors import PersonDetector, make_detector
 from human.errors import PosesynError
 from synth.pool import Pool
 
@@ -46,6 +49,10 @@ class PoseDataModule(L.LightningDataModule):
         seed: of the mixture and of everything synthesised.
         box_scale: crop side over the longer side of a person's box when mining and validating.
         pool: folder of the pool of synthetic samples; default: ``pool`` in the run folder.
+        images: what ``predict`` looks at: a folder of pictures. Nothing else of the data is needed for it.
+        crops: these are crops of one person each.
+        detector: who finds the people otherwise (``human.detectors.DETECTORS``), with its ``detector_options``.
+        picture_focal: focal length of the cameras of these pictures, px; default: EXIF's, else the diagonal.
     """
 
     def __init__(
@@ -60,6 +67,11 @@ class PoseDataModule(L.LightningDataModule):
         seed: int = 0,
         box_scale: float = 1.25,
         pool: str | None = None,
+        images: str | None = None,
+        crops: bool = False,
+        detector: str = "blazepose",
+        detector_options: dict[str, Any] | None = None,
+        picture_focal: float | None = None,
     ) -> None:
         super().__init__()
         if not sources:
@@ -74,6 +86,13 @@ class PoseDataModule(L.LightningDataModule):
             )
         self.image_size, self.batch_size, self.steps_per_epoch = image_size, batch_size, steps_per_epoch
         self.workers, self.seed, self.box_scale = workers, seed, box_scale
+        if picture_focal is not None and not picture_focal > 0:
+            raise PosesynError(f"data.picture_focal={picture_focal}: give pixels, more than 0")
+        self.images, self.picture_focal = images, picture_focal
+        self.detector = ("whole", {}) if crops else (detector, detector_options or {})
+        #: Told of the loader of pictures, and asked for those that it can leave out.
+        self.predicting: Callable[[PeopleLoader], None] | None = None
+        self.predicted: Callable[[], Collection[str]] = tuple
         self.pool_given = Path(pool) if pool else None
         self._pool_path = self.pool_given
         self._run_dir: Path | None = None
@@ -183,7 +202,25 @@ class PoseDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+
+    def predict_dataloader(self) -> list[CropLoader] | PeopleLoader:
+        """People in the pictures of ``images``; without it, those of the validation sets."""
+        if self.images is None:
+            return self.val_dataloader()
+        folder = Path(self.images)
+        files = list_pictures(folder)
+        pictures = Pictures(folder, files, self.person_detector, self.image_size, self.box_scale, self.picture_focal)
+        rank, world = self._place()
+        loader = PeopleLoader(
+            pictures, max(1, self.batch_size // world), self.workers, rank, world, lambda: self.predicted()
+        )
+        if self.predicting is not None:
+            self.predicting(loader)
+        return loader
+
+    @cached_property
+    def person_detector(self) -> PersonDetector:
+        return make_detector(*self.detector)
 
     def _crops(self, config: ReaderConfig) -> CropSet:
         crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale)

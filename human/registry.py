@@ -19,7 +19,8 @@ class Registry(Generic[T]):
     """Maps names to classes or factories of one kind.
 
     Args:
-        kind: what is registered, in the singular ("engine"); entry points are read from ``posesyn.<kind>``.
+        kind: what is registered, in the singular ("engine", "body model"); entry points are read from the group
+            ``posesyn.engine``, ``posesyn.body_model``.
     """
 
     def __init__(self, kind: str) -> None:
@@ -64,5 +65,6 @@ class Registry(Generic[T]):
 
     def _third_party(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:
-            self._entry_points = {point.name: point for point in entry_points(group=f"posesyn.{self.kind}")}
+            group = f"posesyn.{self.kind.replace(' ', '_')}"
+            self._entry_points = {point.name: point for point in entry_points(group=group)}
         return self._entry_points
