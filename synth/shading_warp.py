@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ class Mesh:
 
 
 _meshes: list[tuple[Tensor, Mesh]] = []
-_kept = threading.local()
+_idle: list[tuple[dict[str, tuple[int, ...]], dict[str, Tensor]]] = []
 
 
 def mesh_of(dressed: Dressed, places: Places) -> Mesh:
@@ -103,16 +102,27 @@ def _coarser(faces_F3: Tensor, count: int) -> Tensor:
     return torch.from_numpy(coarse).to(faces_F3.device)
 
 
-def _scratch(shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
-    """Uninitialised work space. On the CPU a thread keeps its last: the system clears every fresh page."""
-    if device.type == "cpu" and getattr(_kept, "shapes", None) == shapes:
-        return _kept.tensors
+def _take_scratch(shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
+    """Uninitialised work space, nobody else's. On the CPU the last one is used again: the system clears fresh pages.
+
+    (Not kept per thread: samples are also drawn in threads of Lance's, where Python's thread-local tensors are freed
+    twice.)
+    """
+    if device.type == "cpu":
+        try:
+            known, tensors = _idle.pop()
+        except IndexError:
+            known, tensors = {}, {}
+        if known == shapes:
+            return tensors
     types = {"keys": torch.int64, "sun": torch.int64}
     types |= dict.fromkeys(("screen", "sun_screen", "samples", "box"), torch.int32)
-    tensors = {k: torch.empty(s, dtype=types.get(k, torch.float32), device=device) for k, s in shapes.items()}
-    if device.type == "cpu":
-        _kept.shapes, _kept.tensors = shapes, tensors
-    return tensors
+    return {k: torch.empty(s, dtype=types.get(k, torch.float32), device=device) for k, s in shapes.items()}
+
+
+def _give_back(shapes: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], device: torch.device) -> None:
+    if device.type == "cpu" and len(_idle) < 2:
+        _idle.append((shapes, tensors))
 
 
 def draw(
@@ -165,7 +175,7 @@ def draw(
         "sun_screen": (step, count, 3), "samples": (step, pixels), "box": (step, 4), "bounds": (step, 8),
         "frames": (step, 1, 16), "ground": (step, half * half), "distance": (step, pixels),
     }  # fmt: skip
-    scratch = _scratch(shapes, device)
+    scratch = _take_scratch(shapes, device)
     keys_t, sun_t, screen_t, sun_screen_t = (scratch[k] for k in ("keys", "sun", "screen", "sun_screen"))
     samples_t, box_t, bounds_t, frames_t = (scratch[k] for k in ("samples", "box", "bounds", "frames"))
     ground_t, distance_t = scratch["ground"], scratch["distance"]
@@ -214,5 +224,6 @@ def draw(
         lit = [terms, sun, occlusion, gloss, softness, shadow, frames, sun_keys, side]
         place = [behind, ground, tones, size, size, factor, share, first]
         launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], [vectors(image, wp.vec3)], device)
+    _give_back(shapes, scratch, device)
     shape = (batch, size, size)
     return image.view(*shape, 3), coverage.view(shape), depth.view(shape), layer.view(shape)

@@ -32,11 +32,11 @@ OFFSET = wp.constant(0.012)
 
 vec8 = wp.types.vector(length=8, dtype=wp.float32)
 mat44 = wp.types.matrix(shape=(4, 4), dtype=wp.float32)
-mat82 = wp.types.matrix(shape=(8, 2), dtype=wp.float32)
+mat62 = wp.types.matrix(shape=(6, 2), dtype=wp.float32)
 
 _TURN = math.pi * (3 - math.sqrt(5))
 #: Eight points spread evenly over the unit disc (Vogel's spiral).
-DISC = wp.constant(mat82([f(i * _TURN) * math.sqrt((i + 0.5) / 8) for i in range(8) for f in (math.cos, math.sin)]))
+DISC = wp.constant(mat62([f(i * _TURN) * math.sqrt((i + 0.5) / 6) for i in range(6) for f in (math.cos, math.sin)]))
 
 
 @wp.func
@@ -181,7 +181,7 @@ def lit(
     u = q[0] * scale + centre
     v = q[1] * scale + centre
     out = float(0.0)
-    for k in range(8):
+    for k in range(6):
         dx = DISC[k, 0]
         dy = DISC[k, 1]
         x = nearest(u + radius * (turn[0] * dx - turn[1] * dy))
@@ -190,7 +190,7 @@ def lit(
         inverse = inverse_depth(sun_keys, local, wp.clamp(y, 0, side - 1) * side + wp.clamp(x, 0, side - 1))
         behind = wp.where(inside, (q[2] * inverse - 1.0) * q[2], -1.0)
         out += wp.clamp(1.0 - (behind - BIAS) * (1.0 / SOFT), 0.0, 1.0)
-    return out * 0.125
+    return out * wp.static(1.0 / 6.0)
 
 
 @wp.func
@@ -208,7 +208,7 @@ def nearness(
     """How much of the sky over a point is taken by surfaces seen within ``reach`` metres: 0 none, 1 all.
 
     Screen-space obscurance after McGuire et al., "The Alchemy Screen-Space Ambient Obscurance Algorithm", HPG 2011,
-    eq. 10, eight taps, with the fall-off (1 - d^2/r^2) of their "Scalable Ambient Obscurance" (HPG 2012).
+    eq. 10, six taps, with the fall-off (1 - d^2/r^2) of their "Scalable Ambient Obscurance" (HPG 2012).
     ``distances`` are depths (metres), far where there is nothing; ``camera`` is that of their pixels.
     """
     inverse = 1.0 / p[2]
@@ -219,7 +219,7 @@ def nearness(
     fall = 1.0 / (reach * reach)
     radius = wp.min(camera[0] * reach * inverse, 0.25 * float(width))
     total = float(0.0)
-    for k in range(8):
+    for k in range(6):
         dx = DISC[k, 0]
         dy = DISC[k, 1]
         x = nearest(u + radius * (turn[0] * dx - turn[1] * dy))
@@ -230,7 +230,7 @@ def nearness(
         square = wp.dot(d, d)
         over = wp.dot(d, normal) / wp.sqrt(square + 1.0e-6) - 0.12
         total += wp.max(over, 0.0) * wp.max(1.0 - square * fall, 0.0)
-    return wp.min(total * 0.33, 1.0)
+    return wp.min(total * 0.44, 1.0)
 
 
 @wp.kernel
@@ -292,7 +292,7 @@ def ground_kernel(
                 v = q[1] * scale + centre
                 gap = float(0.0)
                 found = float(0.0)
-                for k in range(8):
+                for k in range(6):
                     dx = DISC[k, 0]
                     dy = DISC[k, 1]
                     tx = nearest(u + 5.0 * (turn[0] * dx - turn[1] * dy))
