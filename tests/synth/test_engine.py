@@ -6,10 +6,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
@@ -138,6 +141,23 @@ def test_same_bytes_in_another_process(engine: RenderedEngine) -> None:
     batch = engine.render(scenes(engine, range(40, 43)))
     here = hashlib.sha256(b"".join(v.numpy().tobytes() for v in batch.as_dict().values())).hexdigest()
     assert there == [here, engine.config_hash()]
+
+
+def test_same_bytes_in_a_thread_of_lances(engine: RenderedEngine, tmp_path: Path) -> None:
+    """The pool is written by threads that Python did not start and that draw while they write: nothing kept per thread
+    may live there."""
+    specs = [scenes(engine, range(s, s + 20)) for s in (0, 20, 40, 60)]
+    drawn: list[PoseBatch] = []
+    schema = pa.schema([("row", pa.int64())])
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for spec in specs:
+            drawn.append(engine.render(spec))
+            yield pa.record_batch([pa.array(np.arange(20))], schema=schema)
+
+    lance.write_dataset(pa.RecordBatchReader.from_batches(schema, rows()), tmp_path / "rows.lance")
+    for spec, batch in zip(specs, drawn, strict=True):
+        assert_same(engine.render(spec), batch)
 
 
 def test_joints_lie_on_the_person(clean: RenderedEngine) -> None:
