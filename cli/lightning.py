@@ -8,8 +8,8 @@ import sys
 import warnings
 from typing import Any
 
-from cli.memory import keep_freed_memory
 from human.errors import PosesynError
+from human.memory import keep_freed_memory
 
 
 def main(args: Any = None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -42,3 +45,23 @@ def lspet_root(tmp_path: Path) -> Path:
     joints[:5, :, 4] = [-9, -9, 0]  # not labelled: junk coordinates
     savemat(root / "joints.mat", {"joints": joints})
     return root
+
+
+@pytest.fixture
+def command_process() -> Iterator[None]:
+    """For tests of commands, which quiet loggers and warnings of their process: here that is the tests'."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+    levels, precision = [logger.level for logger in loggers], torch.get_float32_matmul_precision()
+    with warnings.catch_warnings():
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture(scope="module")
+def lspet_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LSPET folder for training (``train``) and one for validation (``val``)."""
+    from tests.tiny import write_data  # the whole of posesyn
+
+    return write_data(tmp_path_factory.mktemp("lspet"))

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from cli.lightning import bad_input, main
 from human.errors import PosesynError
-from tests.tiny import SIZE, write_data
+from tests.tiny import SIZE
 
+pytestmark = pytest.mark.usefixtures("command_process")
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """The command quiets loggers and warnings of its process, here the tests'."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
-    levels, precision = [logger.level for logger in loggers], torch.get_float32_matmul_precision()
-    with warnings.catch_warnings():
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    torch.set_float32_matmul_precision(precision)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
 
 
 def tiny_config(data: Path, out: Path) -> dict[str, Any]:
@@ -108,9 +88,9 @@ def test_shipped_configs_are_valid(config: Path, capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_a_run_from_start_to_end(data: Path, tmp_path: Path) -> None:
+def test_a_run_from_start_to_end(lspet_parts: Path, tmp_path: Path) -> None:
     """With a loader process, which must see generations that are committed after it started."""
-    config = write(tiny_config(data, tmp_path), tmp_path / "tiny.yaml")
+    config = write(tiny_config(lspet_parts, tmp_path), tmp_path / "tiny.yaml")
     done = command("fit", "--config", str(config), cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     run = tmp_path / "tiny" / "version_0"
@@ -158,9 +138,9 @@ def refused(config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixtur
     [(("data",), "batchsize"), (("model", "init_args"), "backbon"), ((), "trainr"), (("data", "mine", 0), "raeder")],
 )
 def test_an_unknown_key_is_named(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: tuple[Any, ...], key: str
+    lspet_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: tuple[Any, ...], key: str
 ) -> None:
-    config = tiny_config(data, tmp_path)
+    config = tiny_config(lspet_parts, tmp_path)
     at: Any = config
     for part in where:
         at = at[part]
@@ -181,10 +161,10 @@ def test_an_unknown_key_is_named(
     ],
 )
 def test_a_value_that_makes_no_sense_is_one_sentence(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    lspet_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     where: tuple[Any, ...], key: str, value: Any, says: str,
 ) -> None:  # fmt: skip
-    config = tiny_config(data, tmp_path)
+    config = tiny_config(lspet_parts, tmp_path)
     config["data"]["workers"] = 0
     at: Any = config
     for part in where:

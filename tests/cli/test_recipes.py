@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,29 +13,13 @@ import yaml
 from cli.lightning import main
 from lightning_modules import ESTIMATORS
 from tests.lightning_modules.tiny_estimators import TINY
-from tests.tiny import SIZE, write_data
+from tests.tiny import SIZE
 
+pytestmark = pytest.mark.usefixtures("command_process")
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "configs/tpe").glob("*.yaml"))
 #: What a recipe says of its start, which is not at hand or has another size.
 START = ("checkpoint", "backbone_checkpoint", "backbone_weights", "backbone_asset", "frozen")
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """The command quiets loggers and warnings of its process, here the tests'."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
-    levels, precision = [logger.level for logger in loggers], torch.get_float32_matmul_precision()
-    with warnings.catch_warnings():
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    torch.set_float32_matmul_precision(precision)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
 
 
 def estimator_of(recipe: Path) -> str:
@@ -77,10 +58,10 @@ def test_every_estimator_has_recipes() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.stem)
-def test_a_recipe_trains(recipe: Path, data: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains(recipe: Path, lspet_parts: Path, tmp_path: Path) -> None:
     written = yaml.safe_load(recipe.read_text())
     over = tmp_path / "tiny.yaml"
-    over.write_text(yaml.safe_dump(tiny(written, estimator_of(recipe), data, tmp_path)))
+    over.write_text(yaml.safe_dump(tiny(written, estimator_of(recipe), lspet_parts, tmp_path)))
     main(["fit", "--config", str(recipe), "--config", str(over)])
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2

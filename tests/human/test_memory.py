@@ -11,7 +11,7 @@ import pytest
 
 _HELD = """
 import sys, numpy as np
-from cli.memory import keep_freed_memory
+from human.memory import keep_freed_memory
 assert sys.argv[1] == "0" or keep_freed_memory()
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
