@@ -172,7 +172,7 @@ class CropSet:
         return len(self.reader.index.ids)
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         return self.reader.index.ids
 
     @property

@@ -7,7 +7,7 @@ labelled 2D joints, each taken relative to the root; the K_C worst become *chall
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,7 +33,7 @@ class MiningData(Protocol):
     def __len__(self) -> int: ...
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """A stable name for each person."""
         ...
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,29 @@ READERS: Registry[type[PoseReader]] = Registry("reader")
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Columns that a data set may have besides: type and shape of a row (J native joints, K bones, S shape numbers).
+EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "native2d": ("float32", "(J,3) px of the picture, confidence; in the reader's `skeleton`"),
+        "native3d": ("float32", "(J,4) metres, camera frame (absolute where the set has that), confidence"),
+        "state": ("int8", "(J,) the set's own visibility flag, as written"),
+        "pose": ("float32", "(K,3) rotation vectors, the root first, turned into the camera frame; of `body`"),
+        "betas": ("float32", "(S,)"),
+        "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
+        "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
+        "head_box": ("float32", "(4,) px xyxy"),
+        "area": ("float32", "() px^2 of the person's segment"),
+        "crop": ("float32", "(3,) px: centre x, centre y, side of the set's own square"),
+        "sequence": ("int32", "() number of the sequence, video or subset the person is of"),
+        "frame": ("int32", "() number of the frame in it"),
+        "person": ("int32", "() number of the person in the picture, or track in the sequence"),
+        "camera": ("float32", "(4,4) world to camera, metres"),
+        "distortion": ("float32", "(5,) k1 k2 p1 p2 k3 of OpenCV"),
+        "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
+        "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class PersonIndex:
@@ -25,17 +50,19 @@ class PersonIndex:
 
     ids: unique names, stable between runs. image: (N,) int32 number of the picture. bbox_xyxy: (N,4) px, tight about
     the labelled joints (crops enlarge it). joints2d: (N,32,3) px and confidence. joints3d: (N,32,4) metres in the
-    camera frame (absolute) and confidence. intrinsics: (N,3,3) of the picture, NaN when unknown. people: (N,) int16
-    persons known to be in that picture. Values of joints with confidence 0 mean nothing.
+    camera frame (absolute where ``intrinsics`` are known) and confidence. intrinsics: (N,3,3) of the picture, NaN when
+    unknown. people: (N,) int16 persons known to be in that picture. Values of joints with confidence 0 mean nothing.
+    ``extras``: what else the data set says, by the names in :data:`EXTRAS`. Columns may be memory maps.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     image: npt.NDArray[np.int32]
     bbox_xyxy: FloatArray
     joints2d: FloatArray
     joints3d: FloatArray
     intrinsics: FloatArray
     people: npt.NDArray[np.int16]
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,8 +70,9 @@ class PersonIndex:
     def subset(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> PersonIndex:
         """The persons where a boolean (N,) mask is true, or at integer positions, in that order."""
         rows = np.arange(len(self))[mask]
-        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ids"}
-        return PersonIndex(ids=[self.ids[i] for i in rows], **arrays)
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("ids", "extras")}
+        extras = {name: column[rows] for name, column in self.extras.items()}
+        return PersonIndex(ids=[self.ids[i] for i in rows], extras=extras, **arrays)
 
     def validate(self) -> PersonIndex:
         """Itself, or :class:`PosesynError` that names the first column (and person) that is wrong."""
@@ -55,7 +83,8 @@ class PersonIndex:
             if getattr(self, name).shape != shape:
                 raise PosesynError(f"a person index has {name} of shape {getattr(self, name).shape}, expected {shape}.")
         if len(set(self.ids)) != n:
-            twice = next(i for i in self.ids if self.ids.count(i) > 1)
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise PosesynError(f"a person index names the person {twice!r} twice; ids must be unique.")
         with np.errstate(invalid="ignore"):
             box_size = self.bbox_xyxy[:, 2:] - self.bbox_xyxy[:, :2]
@@ -66,7 +95,9 @@ class PersonIndex:
             self._refuse(~((conf >= 0) & (conf <= 1)).all(1), f"{name} has a confidence outside 0 .. 1")
             bad = (conf > 0) & ~np.isfinite(values).all(-1)
             self._refuse(bad.any(1), f"{name} has a labelled joint that is not finite")
-        behind = (self.joints3d[..., 3] > 0) & (self.joints3d[..., 2] <= 0)
+        # Without a camera 3D labels may be relative to a root.
+        absolute = np.asarray(np.isfinite(self.intrinsics).all((1, 2)))[:, None]
+        behind = (self.joints3d[..., 3] > 0) & (self.joints3d[..., 2] <= 0) & absolute
         self._refuse(behind.any(1), "joints3d has a labelled joint behind the camera")
         self._refuse(self.people < 1, "people is less than the person itself")
         return self
@@ -81,7 +112,8 @@ class PoseReader(ABC):
     """A dataset on disk.
 
     Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
-    ``source`` tells two folders of pictures with equal labels apart (crops are cached under it).
+    ``source`` tells two folders of pictures with equal labels apart (crops are cached under it). ``body``: which model
+    ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none).
     """
 
     name: str
@@ -89,6 +121,7 @@ class PoseReader(ABC):
     skeleton: str
     index: PersonIndex
     source: str = ""
+    body: str = ""
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:

@@ -293,7 +293,7 @@ def test_person_index_refuses_wrong_columns() -> None:
     wrong: dict[str, dict[str, Any]] = {
         "not finite": {"joints2d": nan2d},
         "confidence": {"joints2d": outside},
-        "behind": {"joints3d": behind},
+        "behind": {"joints3d": behind, "intrinsics": np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))},
         "empty": {"bbox_xyxy": empty},
         "twice": {"ids": ["b", "b"]},
         "shape": {"image": np.zeros(3, np.int32)},
@@ -302,3 +302,4 @@ def test_person_index_refuses_wrong_columns() -> None:
     for word, change in wrong.items():
         with pytest.raises(PosesynError, match=word):
             dataclasses.replace(index, **change).validate()
+    dataclasses.replace(index, joints3d=behind).validate()  # without a camera: relative to some root

@@ -1,0 +1,254 @@
+"""Readers of data sets in their official layout: what each has to say, and everything they share.
+
+A data set's reader names its label files and turns each into :class:`Persons`, in the set's own joints. Here these
+become one checked index (POSE32 beside the native joints), kept on disk (``index_store``) and opened as memory maps.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from datamodules.readers.base import EXTRAS, PersonIndex, PoseReader
+from datamodules.readers.index_store import Names, Skipped, build, index_folder, open_index, stamp
+from human.errors import PosesynError
+from human.skeleton import convert, get_skeleton
+
+log = logging.getLogger(__name__)
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Persons:
+    """N persons of one label file, as the data set labels them; see ``base.EXTRAS`` for units and frames.
+
+    ids: unique in the data set. pictures: paths below the root with /; a video's frame is "PATH#NUMBER" (from 0).
+    native2d (N,J,3) and/or native3d (N,J,4) in the reader's skeleton. Without ``native2d`` the 3D joints are projected
+    by ``intrinsics`` (N,3,3). ``bbox`` (N,4) px: the set's own box where the protocol wants it, else it is the tight
+    box of the 2D joints with confidence. ``people`` (N,): persons in the picture where not all are listed. ``more``:
+    further columns of ``base.EXTRAS``.
+    """
+
+    ids: Sequence[str]
+    pictures: Sequence[str]
+    native2d: Array | None = None
+    native3d: Array | None = None
+    intrinsics: Array | None = None
+    bbox: Array | None = None
+    people: Array | None = None
+    more: Mapping[str, Array] = field(default_factory=dict)
+
+
+class IndexedReader(PoseReader):
+    """A data set below ``root``.
+
+    Class attributes: ``name``, ``licence``, ``skeleton``, ``body`` as in :class:`PoseReader`; ``where``: how to get the
+    data; ``splits``: their names, the first is the default; ``version``: raise it when :meth:`scan` changes.
+
+    Args:
+        root: the folder that the official archives unpack to.
+        split: part of the data set.
+        cache: where indices are kept; the user's cache by default.
+
+    Raises:
+        PosesynError: no such split, a label file that is missing or damaged (which, and what to do), no usable person.
+    """
+
+    where: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]
+    version: ClassVar[int] = 1
+    #: Fewest 2D joints with confidence that a person needs.
+    least_joints: ClassVar[int] = 2
+
+    def __init__(self, root: str | Path, split: str | None = None, cache: str | Path | None = None) -> None:
+        self.root = Path(root)
+        self.split = split or self.splits[0]
+        if self.split not in self.splits:
+            raise PosesynError(f"{self.name} has no split {split!r}; known: {', '.join(self.splits)}.")
+        if not self.root.is_dir():
+            raise PosesynError(f"no folder {self.root.absolute()} for {self.name}: {self.where}")
+        self.source = str(self.root.resolve())
+        self.skipped = Skipped()
+        files = self.label_files()
+        if not files:
+            raise PosesynError(f"no labels of {self.name} ({self.split}) below {self.root.absolute()}: {self.where}")
+        facts = {"root": self.source, "files": stamp(files, self.root), **self.facts()}
+        self.folder = index_folder(f"{self.name}-{self.split}", facts, Path(cache) if cache else None)
+        if not (self.folder / "meta.json").is_file():
+            build(self.folder, self._chunks(files), self.skipped)
+        stored = open_index(self.folder)
+        for line in stored.skipped:
+            log.warning("%s (%s): left out %s", self.name, self.split, line)
+        if not stored.columns:
+            why = "; ".join(stored.skipped) or "the label files name nobody"
+            raise PosesynError(f"{self.name} ({self.split}) has no usable person below {self.root.absolute()}: {why}")
+        columns = dict(stored.columns)
+        self.pictures: Names = columns.pop("pictures")
+        base = {
+            n: columns.pop(n) for n in ("ids", "bbox_xyxy", "joints2d", "joints3d", "intrinsics", "people", "image")
+        }
+        self.index = PersonIndex(**base, extras=columns)
+
+    # -- what a data set's reader says ---------------------------------------------------------------------------------
+    @abstractmethod
+    def label_files(self) -> list[Path]:
+        """The files that the index of this split is made from; those that must exist are listed even if they do not."""
+
+    @abstractmethod
+    def scan(self, path: Path) -> Persons | Iterator[Persons]:
+        """The persons of one label file, or chunks of them; what is left out is told to ``self.skipped``."""
+
+    def facts(self) -> dict[str, Any]:
+        """Options that change the index; a reader with options of its own adds them."""
+        return {"split": self.split, "version": self.version}
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+    def read_image(self, i: int) -> npt.NDArray[np.uint8]:
+        return read_picture(self.root, self.pictures[i])
+
+    def _chunks(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        numbers: dict[str, int] = {}  # of pictures; a picture's persons may lie in several files
+        seen: set[str] = set()
+        for path in track(files, f"indexing {self.name} ({self.split})", transient=True):
+            scanned = self.scan(path)
+            for persons in [scanned] if isinstance(scanned, Persons) else scanned:
+                twice = next((i for i in persons.ids if i in seen), None)
+                if twice is not None:
+                    raise PosesynError(f"{path} names the person {twice!r} twice: get the official file again")
+                seen.update(persons.ids)
+                if chunk := self._columns(persons, numbers, path):
+                    yield chunk
+
+    def _columns(self, persons: Persons, numbers: dict[str, int], path: Path) -> dict[str, Any]:
+        """One chunk as checked columns; persons that cannot be used are counted and left out."""
+        n, j = len(persons.ids), len(get_skeleton(self.skeleton))
+        if n == 0:
+            return {}
+        unknown = np.full((n, 3, 3), np.nan)
+        camera = unknown if persons.intrinsics is None else np.broadcast_to(persons.intrinsics, (n, 3, 3))
+        native3d = np.zeros((n, j, 4)) if persons.native3d is None else np.asarray(persons.native3d, np.float64)
+        native3d = _cleared(native3d)
+        native2d = (
+            _projected(native3d, camera) if persons.native2d is None else np.asarray(persons.native2d, np.float64)
+        )
+        native2d = _cleared(native2d)
+        if native2d.shape != (n, j, 3) or native3d.shape != (n, j, 4):
+            raise PosesynError(
+                f"{path}: {self.skeleton} joints of shape {native2d.shape}, {native3d.shape} for {n} persons"
+            )
+        seen = native2d[..., 2:] > 0
+        low = np.where(seen, native2d[..., :2], np.inf).min(1)
+        high = np.where(seen, native2d[..., :2], -np.inf).max(1)
+        bbox = np.concatenate([low, high], 1) if persons.bbox is None else np.asarray(persons.bbox, np.float64)
+        with np.errstate(invalid="ignore"):
+            reasons = {
+                f"persons with fewer than {self.least_joints} labelled joints": seen[..., 0].sum(1) < self.least_joints,
+                "persons without a box": ~(np.isfinite(bbox).all(1) & (bbox[:, 2:] > bbox[:, :2]).all(1)),
+                "persons behind the camera": ((native3d[..., 3] > 0) & (native3d[..., 2] <= 0)).any(1)
+                if np.isfinite(camera).all()
+                else np.zeros(n, bool),
+            }
+        for name, column in persons.more.items():
+            if name not in EXTRAS:
+                raise KeyError(f"{self.name}: no column is called {name!r}; known: {', '.join(EXTRAS)}")
+            if name in ("pose", "betas", "transl"):
+                reasons[f"persons whose {name} is not finite"] = ~np.isfinite(column.reshape(n, -1)).all(1)
+        keep = np.ones(n, bool)
+        for reason, bad in reasons.items():
+            for i in np.flatnonzero(bad & keep).tolist():
+                self.skipped.add(reason, persons.ids[i])
+            keep &= ~bad
+        rows: list[int] = np.flatnonzero(keep).tolist()
+        if not rows:
+            return {}
+        p2, c2 = convert(native2d[..., :2], native2d[..., 2], self.skeleton, "pose32")
+        p3, c3 = convert(native3d[..., :3], native3d[..., 3], self.skeleton, "pose32")
+        pictures = [persons.pictures[i] for i in rows]
+        image = np.array([numbers.setdefault(p, len(numbers)) for p in pictures], np.int32)
+        people = _people(image) if persons.people is None else np.asarray(persons.people)[rows]
+        numeric: dict[str, Any] = {
+            "bbox_xyxy": bbox[rows],
+            "joints2d": np.concatenate([p2, c2[..., None]], -1)[rows],
+            "joints3d": np.concatenate([p3, c3[..., None]], -1)[rows],
+            "intrinsics": camera[rows],
+            "native2d": native2d[rows],
+        }
+        if persons.native3d is not None:
+            numeric["native3d"] = native3d[rows]
+        columns: dict[str, Any] = {name: np.asarray(column, np.float32) for name, column in numeric.items()}
+        columns |= {name: np.asarray(column)[rows].astype(EXTRAS[name][0]) for name, column in persons.more.items()}
+        ids = [persons.ids[i] for i in rows]
+        index = PersonIndex(ids=ids, image=image, people=people.astype(np.int16), **{
+            k: columns[k] for k in ("bbox_xyxy", "joints2d", "joints3d", "intrinsics")
+        })  # fmt: skip
+        index.validate()
+        return {"ids": ids, "pictures": pictures, "image": image, "people": index.people, **columns}
+
+
+def _cleared(values: Array) -> Array:
+    """Coordinates 0 and confidence 0 where a joint is not labelled or not finite."""
+    labelled = (values[..., -1] > 0) & np.isfinite(values).all(-1)
+    return np.where(labelled[..., None], values, 0.0)
+
+
+def _projected(native3d: Array, camera: Array) -> Array:
+    homogeneous = np.einsum("nij,nkj->nki", camera, native3d[..., :3])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = homogeneous[..., :2] / homogeneous[..., 2:]
+    return np.concatenate([pixels, native3d[..., 3:]], -1)
+
+
+def _people(image: Array) -> Array:
+    _, inverse, counts = np.unique(image, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse])
+
+
+def read_picture(root: Path, name: str) -> npt.NDArray[np.uint8]:
+    """(H,W,3) RGB of a picture below ``root``, or of a video's frame "PATH#NUMBER".
+
+    Pictures are taken as they are stored: EXIF's orientation, which the labels do not know of, is not looked at.
+    """
+    path, _, frame = name.partition("#")
+    if frame:
+        return _read_frame(root / path, int(frame))
+    bgr = cv2.imread(str(root / path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        there = "it is damaged or cut short" if (root / path).is_file() else "there is no such file"
+        raise PosesynError(f"cannot read the picture {root / path}: {there}; restore it from the data set's archive")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+_OPEN: dict[str, tuple[cv2.VideoCapture, int]] = {}  # the videos last read, each with its next frame
+_MOST_OPEN = 4
+
+
+def _read_frame(path: Path, number: int) -> npt.NDArray[np.uint8]:
+    """Frame ``number`` of a video; going on in one costs one decoding, jumping back a search from a key frame."""
+    video, upcoming = _OPEN.pop(str(path), (None, 0))
+    if video is None:
+        video = cv2.VideoCapture(str(path))
+        video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        if not video.isOpened():
+            raise PosesynError(f"cannot read the video {path}: restore it from the data set's archive")
+        while len(_OPEN) >= _MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN)))[0].release()
+    if not 0 <= number - upcoming <= 64:
+        video.set(cv2.CAP_PROP_POS_FRAMES, number)
+        upcoming = number
+    while upcoming < number and video.grab():
+        upcoming += 1
+    good, bgr = video.read()
+    if not good or upcoming != number:
+        video.release()
+        raise PosesynError(f"the video {path} has no frame {number}: restore it from the data set's archive")
+    _OPEN[str(path)] = (video, number + 1)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
