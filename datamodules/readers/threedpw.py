@@ -86,7 +86,7 @@ class ThreeDPWReader(IndexedReader):
         def of(key: str, *shape: int | None) -> npt.NDArray[np.float64]:
             return shaped(labels[key][person], shape, path, f"{key} of person {person}")
 
-        valid: npt.NDArray[np.bool_] = np.asarray(of("campose_valid", frames) == 1)
+        valid = np.equal(of("campose_valid", frames), 1)
         pose = of("poses", frames, 72).reshape(frames, 24, 3)[valid]
         trans = of("trans", frames, 3)[valid]
         joints = of("jointPositions", frames, 72).reshape(frames, 24, 3)[valid]
@@ -102,7 +102,7 @@ class ThreeDPWReader(IndexedReader):
         seen = joints @ turn.transpose(0, 2, 1) + shift[:, None]
         orient = Rotation.from_matrix(turn) * Rotation.from_rotvec(pose[:, 0]) if len(pose) else None
         pose[:, 0] = pose[:, 0] if orient is None else orient.as_rotvec()
-        found = detected[..., 2:] > 0
+        found = np.greater(detected[..., 2:], 0)
         low = np.where(found, detected[..., :2], np.inf).min(1)
         high = np.where(found, detected[..., :2], -np.inf).max(1)
         count = len(pose)
