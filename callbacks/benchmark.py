@@ -16,6 +16,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from rich.console import Console
 
 from datamodules.benchmark import BenchmarkData, BenchmarkLoader
 from human.batch import PoseBatch
@@ -24,35 +25,47 @@ from human.full_frame import crop_to_picture, joints_in_picture, transl_in_pictu
 from human.prediction import Prediction
 from lightning_modules.base import PoseEstimator
 from metrics.prediction_files import join, read_predictions, write_predictions
+from metrics.protocols import protocols_of
+from metrics.report import Measured, measure
 from metrics.truth import Predictions
 
 #: Persons, and seconds, after which a part is written.
 PART_PERSONS, PART_SECONDS = 2048, 60.0
 
 
-class BenchmarkWriter(Callback):
-    """Writes what an estimator predicts in ``test`` of :class:`datamodules.benchmark.BenchmarkData`.
+class Benchmark(Callback):
+    """Keeps what an estimator predicts in ``test``, and makes tables of it at the end.
 
     Args:
-        folder: where to.
+        folder: where to; default: ``benchmark`` in the run folder.
         overwrite: drop predictions there that another estimator, or other settings, made; else they are an error.
+        explain: define the protocols, and say how they move the figure.
+        tables: false: only keep predictions.
     """
 
-    def __init__(self, folder: str | Path, overwrite: bool = False) -> None:
-        self.folder, self.overwrite = Path(folder), overwrite
+    def __init__(
+        self, folder: str | None = None, overwrite: bool = False, explain: bool = False, tables: bool = True
+    ) -> None:
+        self.given, self.overwrite, self.explain, self.tables = folder, overwrite, explain, tables
+        self.folder = Path(folder or "benchmark")
         self._waiting: dict[str, list[Predictions]] = {}
         self._written = 0.0
         self._parts = 0
         self._maker: dict[str, Any] = {}
         self._names: list[str] = []
+        self._data: BenchmarkData | None = None
 
     def set_folder(self, name: str) -> Path:
         return self.folder / "predictions" / name
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if stage != "test" or not isinstance(data, BenchmarkData):
+        whole = getattr(trainer, "datamodule", None)
+        data: BenchmarkData | None = getattr(whole, "benchmark", None)
+        self._data = data
+        if stage != "test" or data is None:
             return
+        if self.given is None:
+            self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "benchmark"
         assert isinstance(pl_module, PoseEstimator)
         self._names = list(data.readers)
         self._maker = {
@@ -122,6 +135,17 @@ class BenchmarkWriter(Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._flush()
         trainer.strategy.barrier("benchmark predictions")
+        if self.tables and self._data is not None and trainer.is_global_zero:
+            sets = {}
+            for name, reader in self._data.readers.items():
+                protocols = [p for p in protocols_of(reader.name) if p.split == reader.split and not p.options]
+                sets[name] = Measured(reader.truth(), protocols, self.load(name))
+            measure(sets, self.folder, self.maker, Console(), self.explain)
+
+    @property
+    def maker(self) -> Mapping[str, Any]:
+        """What the predictions depend on: the estimator's name, its weights' hash, the crops."""
+        return self._maker
 
 
 @torch.no_grad()
@@ -151,8 +175,3 @@ def in_picture(estimator: PoseEstimator, outputs: Prediction, batch: PoseBatch, 
         joints3d=(prediction.joints3d + pelvis[:, None]).numpy(),
         joints2d=joints_in_picture(prediction.joints2d, back).numpy(),
     )
-
-
-def facts_of(callback: BenchmarkWriter) -> Mapping[str, Any]:
-    """What the predictions depend on: the estimator's name, its weights' hash, the crops."""
-    return callback._maker

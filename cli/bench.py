@@ -15,21 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.progress import Progress
 
 from datamodules.readers import READERS, PoseReader, make_reader
 from human.errors import PosesynError
-from metrics.evaluation import Evaluation, evaluate
 from metrics.prediction_files import read_predictions
 from metrics.protocols import PROTOCOLS, Protocol, protocols_of
-from metrics.tables import Line, lines_of, number, terminal_table, write_tables
+from metrics.report import Measured, measure
 from metrics.truth import Predictions
 
 
@@ -86,7 +83,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     """Run the estimator on every person that was not done in an earlier run; only rank 0 gets predictions."""
     import lightning as L
 
-    from callbacks.benchmark import BenchmarkWriter, facts_of
+    from callbacks.benchmark import Benchmark
     from cli.export import config_of, load_estimator
     from cli.lightning import quiet
     from datamodules.benchmark import BenchmarkData
@@ -96,7 +93,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     estimator = load_estimator(config, args.ckpt)
     written = yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("data") or {}
     scale = args.box_scale or float(written.get("box_scale", 1.25))
-    writer = BenchmarkWriter(args.out, args.overwrite)
+    writer = Benchmark(str(args.out), args.overwrite, tables=False)
     data = BenchmarkData(readers, estimator.image_size, scale, args.batch_size, args.workers, args.limit)
     trainer = L.Trainer(
         accelerator=args.accelerator,
@@ -111,7 +108,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     trainer.test(estimator, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return {}, {}
-    return {name: writer.load(name) for name in readers}, {**facts_of(writer), "checkpoint": str(args.ckpt)}
+    return {name: writer.load(name) for name in readers}, {**writer.maker, "checkpoint": str(args.ckpt)}
 
 
 def read_folder(folder: Path, readers: dict[str, PoseReader]) -> dict[str, Predictions]:
@@ -126,30 +123,6 @@ def read_folder(folder: Path, readers: dict[str, PoseReader]) -> dict[str, Predi
             raise PosesynError(f"bench: {folder} has no predictions of {name}: expected {' or '.join(map(str, paths))}")
         out[name], _ = read_predictions(path, reader.index.ids)
     return out
-
-
-def limited(reader: PoseReader, limit: int, predictions: Predictions) -> Any:
-    """The truth; with a limit only the persons that were looked at."""
-    truth = reader.truth()
-    if not limit:
-        return truth
-    said = set(predictions.ids)
-    return truth.rows(np.flatnonzero([i in said for i in truth.ids]))
-
-
-def explain(evaluations: dict[str, list[Evaluation]], console: Console) -> None:
-    """Each protocol's definition, and how far a figure lies from that of the set's first protocol."""
-    for name, members in evaluations.items():
-        console.print(f"\n[bold]{name}[/bold]", highlight=False)
-        first: dict[str, float] = {}
-        for evaluation in members:
-            console.print(evaluation.protocol.describe(), highlight=False, soft_wrap=True, markup=False)
-            for figure in evaluation.figures(resamples=0):
-                base = first.setdefault(figure.metric, figure.value)
-                moved = (
-                    f" ({figure.value - base:+.2f} against {members[0].protocol.name})" if base != figure.value else ""
-                )
-                console.print(f"    {figure.metric} {number(figure.value)} {figure.unit}{moved}", highlight=False)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -193,40 +166,11 @@ def run(argv: Sequence[str]) -> None:
         predictions, facts = predict(args, readers)
         if not predictions:
             return  # another rank writes the tables
-    measure(args, console, opened, predictions, facts)
-
-
-def measure(
-    args: argparse.Namespace,
-    console: Console,
-    opened: dict[str, tuple[PoseReader, list[Protocol]]],
-    predictions: dict[str, Predictions],
-    facts: dict[str, Any],
-) -> None:
-    """Evaluate, print and write."""
-    lines: list[Line] = []
-    notes: list[str] = []
-    evaluations: dict[str, list[Evaluation]] = {}
-    with Progress(console=console, transient=True) as progress:
-        for name, (reader, protocols) in opened.items():
-            if not protocols:
-                notes.append(f"{name}: no protocol is known for this split; `posesyn bench --list` shows all")
-            truth = limited(reader, args.limit, predictions[name])
-            if args.limit:
-                notes.append(f"{name}: {len(truth)} of {len(reader.index)} persons (--limit)")
-            for protocol in protocols:
-                task = progress.add_task(f"{name}: {protocol.name}", total=len(truth))
-                here = replace(protocol, split=reader.split)
-                made = evaluate(here, predictions[name], truth, lambda n, task=task: progress.advance(task, n))  # type: ignore[misc]
-                made.protocol = protocol
-                evaluations.setdefault(name, []).append(made)
-                lines += lines_of(name, made)
-                notes += [f"{name}, {protocol.name}: {note}" for note in made.notes]
-                progress.remove_task(task)
-    console.print(terminal_table(lines, "benchmark"))
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
-    if args.explain:
-        explain(evaluations, console)
-    paths = write_tables(args.out, lines, facts, notes)
-    console.print(f"written: {', '.join(map(str, paths))}", soft_wrap=True, highlight=False)
+    sets = {}
+    for name, (reader, protocols) in opened.items():
+        truth = reader.truth()
+        if args.limit:
+            said = set(predictions[name].ids)
+            truth = truth.rows(np.flatnonzero([i in said for i in truth.ids]))
+        sets[name] = Measured(truth, protocols, predictions[name])
+    measure(sets, args.out, {**facts, "limit": args.limit}, console, args.explain)

@@ -97,12 +97,17 @@ class BenchmarkData(L.LightningDataModule):
         self.done: Callable[[str], Collection[str]] = lambda name: ()
 
     @property
-    def validation_names(self) -> list[str]:
+    def benchmark(self) -> BenchmarkData:
+        return self
+
+    @property
+    def test_names(self) -> list[str]:
         return list(self.readers)
 
     def test_dataloader(self) -> list[BenchmarkLoader]:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return self.loaders(*((self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)))
 
+    def loaders(self, rank: int, world: int) -> list[BenchmarkLoader]:
         def loader(name: str) -> BenchmarkLoader:
             return BenchmarkLoader(self.readers[name], self.size, self.box_scale, self.batch_size, self.workers, rank,
                                    world, lambda: self.done(name), self.limit)  # fmt: skip

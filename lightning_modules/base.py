@@ -238,6 +238,8 @@ class PoseEstimator(DomainTraining):
                 "validated and mined with: say fsdp2"
             )
         names: list[str] = getattr(self._data, "validation_names", ["val"])
+        if stage == "test":
+            names = getattr(self._data, "test_names", []) or names
         self.scores = [PoseScores().to(self.device) for _ in names]
         self._score_names = names
         if stage == "fit":

@@ -65,20 +65,25 @@ def lines_of(dataset: str, evaluation: Evaluation) -> list[Line]:
 
 
 def terminal_table(lines: Sequence[Line], title: str) -> Table:
-    """For ``rich``: a row per figure."""
+    """For ``rich``: a row per figure, a section per data set."""
     table = Table(title=title, header_style="bold")
-    for name in ("data", "protocol", "metric"):
-        table.add_column(name)
+    table.add_column("protocol", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
     for name in ("value", "95 %", "persons", "missing"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("published", overflow="fold")
+    shown = ""
     for line in lines:
         f = line.figure
-        interval = "" if math.isnan(f.low) else f"{number(f.low)} - {number(f.high)}"
-        metric = f"{line.title} ({f.unit})" if f.unit else line.title
+        if line.dataset != shown:
+            table.add_section()
+            table.add_row(f"[bold]{line.dataset}[/bold]")
+            shown = line.dataset
+        half = "" if math.isnan(f.low) else f"±{number((f.high - f.low) / 2)}"
+        metric = f"{line.title} {f.unit}".strip()
         table.add_row(
-            line.dataset, f"{line.protocol.name} {line.protocol.hash[:6]}", metric, number(f.value), interval,
-            str(f.count), str(f.missing or ""), line.published(),
+            f" {line.protocol.name}", metric, number(f.value), half, str(f.count), str(f.missing or ""),
+            line.published(),
         )  # fmt: skip
     return table
 
