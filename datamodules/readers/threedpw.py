@@ -128,5 +128,5 @@ def _or_projected(
     with np.errstate(divide="ignore", invalid="ignore"):
         points = native3d[..., :3] @ intrinsics.T
         points = points[..., :2] / points[..., 2:]
-        empty = ~(np.isfinite(bbox).all(1) & (bbox[:, 2:] > bbox[:, :2]).all(1))
+        empty = np.asarray(~(np.isfinite(bbox).all(1) & (bbox[:, 2:] > bbox[:, :2]).all(1)))
     return np.where(empty[:, None], np.concatenate([points.min(1), points.max(1)], 1), bbox)
