@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metrics.functional.motion import acceleration_error, countable_frames, jitter, unbroken
@@ -61,7 +62,7 @@ class Jitter(MeanOverPersons):
     def update(self, pred_TJ3: Tensor, frames_T: Tensor | None = None, sequence_T: Tensor | None = None) -> None:
         """Add whole sequences: joints in the world, metres; frame numbers, numbers of sequences."""
         values_T = jitter(pred_TJ3, self.fps, frames_T, sequence_T)
-        countable_T = values_T.new_zeros(len(values_T), dtype=bool)
+        countable_T = torch.zeros_like(values_T, dtype=torch.bool)
         if len(values_T) > 3:
             countable_T[1:-2] = unbroken(len(values_T), 4, frames_T, sequence_T, device=values_T.device)
         self._add(values_T, countable_T)

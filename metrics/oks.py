@@ -92,10 +92,12 @@ class KeypointAP(Metric):
         """``AP_NAMES`` to () float64 in 0..1; -1 where there is nothing to find."""
         if not self.pred:
             return {name: torch.tensor(torch.nan, dtype=torch.float64) for name in AP_NAMES}
-        pred, score, pred_image, *truth, box, crowd = (dim_zero_cat(getattr(self, name)) for name in self._NAMES)
+        pred, score, pred_image, target, visible, area, image, box, crowd = (
+            dim_zero_cat(getattr(self, name)) for name in self._NAMES
+        )
         self.invalid = int((~(pred.isfinite().flatten(1).all(-1) & score.isfinite())).sum())
         boxes = None if box.isnan().any() else box
-        found = keypoint_ap(pred, score, pred_image, *truth, boxes, crowd, self.sigmas)
+        found = keypoint_ap(pred, score, pred_image, target, visible, area, image, boxes, crowd, self.sigmas)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
     def reset(self) -> None:

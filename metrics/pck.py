@@ -19,8 +19,8 @@ class PCK(Metric):
         threshold: of the normaliser, which :meth:`update` takes per person (:func:`~metrics.functional.torso_length`,
             :func:`~metrics.functional.box_side`, :func:`~metrics.functional.head_size`).
         average: ``"joint"`` is the mean over joints of each joint's share (JHMDB, HMR2's LSP); ``"label"`` the share of
-            all labels (MPII's mean, which weighs joints by how often they are labelled); ``"person"`` the mean over persons
-            of :func:`metrics.functional.pck` (SMART).
+            all labels (MPII's mean, which weighs joints by how often they are labelled); ``"person"`` the mean over
+            persons of :func:`metrics.functional.pck` (SMART).
 
     ``compute()`` is NaN when nothing was counted; joints never labelled are left out. ``invalid`` is the number of
     persons left out because a prediction of a labelled joint was not finite, over all ranks as of the last
