@@ -22,7 +22,7 @@ from human.prediction import Prediction
 from human.skeleton import POSE32
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Solution
 from lightning_modules.checkpoints import check_state, read_checkpoint
-from lightning_modules.losses import masked_mean
+from lightning_modules.losses import labelled, masked_mean
 from lightning_modules.upright import upright_rotations
 
 #: The 15 joints, and the bones whose lengths are summed: (child, parent) by name.
@@ -135,14 +135,14 @@ class JointRegressor(PoseEstimator):
         return Solution(said.rotations, said.betas, transl, intrinsics, joints, pixels, said)
 
     def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
-        weight, labelled = self.loss_weights, batch.joints3d_conf[:, IN_POSE32]
-        labels = torch.where(labelled[..., None] > 0, batch.joints3d[:, IN_POSE32], labelled.new_zeros(()))
-        total = sum_of_bones(labels, labelled, self.reference)
-        has = (labelled * (total[:, None] > 0)).float()
+        weight, conf = self.loss_weights, batch.joints3d_conf[:, IN_POSE32]
+        labels = labelled(batch.joints3d[:, IN_POSE32], conf)
+        total = sum_of_bones(labels, conf, self.reference)
+        has = (conf * (total[:, None] > 0)).float()
         target = labels / total.clamp_min(1e-6)[:, None, None]
         squared = (out.said.extras["normalised"] - target).square().sum(-1)
         seen = batch.joints2d_conf[:, IN_POSE32]
-        pixels = torch.where(seen[..., None] > 0, batch.joints2d[:, IN_POSE32], seen.new_zeros(()))
+        pixels = labelled(batch.joints2d[:, IN_POSE32], seen)
         off = (out.joints2d[:, IN_POSE32] - pixels).abs().sum(-1) / self.image_size
         return {
             # In units of the reference skeleton, squared: normalised coordinates are of the order of 0.1.
