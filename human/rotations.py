@@ -51,7 +51,8 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     Float64 inside. Where all columns lie on one line, or the matrix is nearly a reflection, R is not defined: some
     rotation is given.
     """
-    m = matrix.double() / matrix.double().square().sum((-2, -1), keepdim=True).sqrt().clamp_min(1e-30)
+    m = matrix.double()
+    m = m / m.square().sum((-2, -1), keepdim=True).clamp_min(1e-60).sqrt()
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in m.unbind(-2))
     a, b, c, d, e, f = xy + yx, xz + zx, yz + zy, zy - yz, xz - zx, yx - xy
     rows = ((xx - yy - zz, a, b, d), (a, yy - xx - zz, c, e), (b, c, zz - xx - yy, f), (d, e, f, xx + yy + zz))
