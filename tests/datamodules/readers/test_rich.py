@@ -90,7 +90,7 @@ def test_sequence_names_of_the_published_table_have_a_scene(shared_data: Path) -
             assert subject.split(",")[0].split("_")[0] in name.split("_")[1:-1]
             assert (int(subject.split(",")[0].split("_")[0]) in FEMALE) == (gender.split(",")[0] == "female")
             count += 1
-    assert count == 52 + 27 + 63
+    assert count == 53 + 28 + 64
 
 
 @pytest.mark.parametrize("extension", ["png", "jpeg"])
