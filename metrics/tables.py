@@ -72,7 +72,6 @@ def terminal_table(lines: Sequence[Line], title: str) -> Table:
     table.add_column("metric", no_wrap=True)
     for name in ("value", "95 %", "persons", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("published", overflow="fold")
     shown = ""
     for line in lines:
         f = line.figure
@@ -83,10 +82,15 @@ def terminal_table(lines: Sequence[Line], title: str) -> Table:
         half = "" if math.isnan(f.low) else f"±{number((f.high - f.low) / 2)}"
         metric = f"{line.title} {f.unit}".strip()
         table.add_row(
-            f" {line.protocol.name}", metric, number(f.value), half, str(f.count), str(f.missing or ""),
-            line.published(),
+            f" {line.protocol.name}", metric, number(f.value), half, str(f.count), str(f.missing or "")
         )  # fmt: skip
     return table
+
+
+def published_lines(lines: Sequence[Line]) -> list[str]:
+    """What papers give under the same protocols: a line for each protocol and metric that has any."""
+    told = {(n.protocol.name, n.title): n.published() for n in lines}
+    return [f"published, {protocol}, {title}: {text}" for (protocol, title), text in told.items() if text]
 
 
 _HEADERS = ("data", "protocol", "hash", "metric", "unit", "value", "low", "high", "persons", "missing", "published")
