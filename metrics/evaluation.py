@@ -16,8 +16,9 @@ from human.errors import PosesynError
 from human.rng import generator
 from metrics.case import Case, NotMeasured
 from metrics.measures import MEASURES, per_person
+from metrics.motion_measures import SEQUENCE_MEASURES
 from metrics.protocols.base import Protocol
-from metrics.set_measures import AP_METRICS, SEQUENCE_MEASURES, average_precision
+from metrics.set_measures import AP_METRICS, average_precision
 from metrics.truth import Predictions, Truth
 
 Array = npt.NDArray[Any]
@@ -127,8 +128,11 @@ def evaluate(
     missing: list[Array] = []
     for rows in _chunks(len(truth)):
         case = Case(protocol, truth.rows(rows), predicted.rows(rows))
-        if moving:
-            joints.append((case.predicted3d, case.truth3d, case.weight))
+        try:
+            if moving:
+                joints.append((case.predicted3d, case.truth3d, case.weight))
+        except NotMeasured as reason:
+            moving = _noted(out, moving, reason)
         for metric in protocol.metrics:
             name, number = split_metric(metric)
             if name not in MEASURES:
@@ -137,8 +141,7 @@ def evaluate(
                 pair = MEASURES[name][0](case, number)
                 parts.setdefault(metric, []).append(pair)
             except NotMeasured as reason:
-                if (note := f"{metric}: {reason}") not in out.notes:
-                    out.notes.append(note)
+                _noted(out, [metric], reason)
         try:
             missing.append((case.missing & (case.weight > 0).any(1)).numpy())
         except NotMeasured:
@@ -155,12 +158,19 @@ def evaluate(
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):
             out.values[metric] = (columns[0], columns[1])
-    for metric in moving if joints else ():
+    for metric in moving:
         predicted3d, true3d, weight = (torch.cat(column) for column in zip(*joints, strict=True))
         value = SEQUENCE_MEASURES[metric][0](predicted3d, true3d, weight, protocol, truth)
-        pair = per_person(value, torch.ones(len(value), dtype=torch.bool))
+        pair = value if isinstance(value, tuple) else per_person(value, torch.ones(len(value), dtype=torch.bool))
         out.values[metric] = (pair[0].numpy(), pair[1].numpy())
     return out
+
+
+def _noted(out: Evaluation, metrics: list[str], reason: NotMeasured) -> list[str]:
+    """Why these are absent, once; gives the list of those left, which is empty."""
+    if (note := f"{', '.join(metrics)}: {reason}") not in out.notes:
+        out.notes.append(note)
+    return []
 
 
 def _whole_set(out: Evaluation, predicted: Predictions) -> None:

@@ -1,48 +1,17 @@
-"""Measures that need more than one person at a time: motion, and the average precision of a whole set."""
+"""Measures that need a whole set at a time: the average precision of detections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from human.skeleton import get_skeleton
 from metrics.bodies import named
 from metrics.case import NotMeasured
-from metrics.functional import COCO_SIGMAS, acceleration_error
+from metrics.functional import COCO_SIGMAS
 from metrics.functional.coco import AP_NAMES, keypoint_ap
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
-
-#: (predicted, true, weight of the compared joints; protocol, truth) to (N,) values, NaN where there is none.
-SequenceMeasure = Callable[[Tensor, Tensor, Tensor, Protocol, Truth], Tensor]
-
-
-def acceleration(predicted: Tensor, true: Tensor, weight: Tensor, protocol: Protocol, truth: Truth) -> Tensor:
-    """m/s^2, of each frame of each track; ``settings``: fps (30), margin (0)."""
-    frame = torch.as_tensor(np.asarray(truth["frame"], np.int64))
-    person = np.asarray(truth["person"]) if "person" in truth.columns else np.zeros(len(truth), np.int64)
-    track = np.unique(np.stack([np.asarray(truth["sequence"]), person], 1), axis=0, return_inverse=True)[1]
-    group = torch.as_tensor(track.reshape(-1))
-    order = torch.as_tensor(np.lexsort((frame.numpy(), group.numpy())))
-    settings = protocol.settings
-    error = acceleration_error(
-        predicted[order],
-        true[order],
-        fps=float(settings.get("fps", 30)),
-        weight_TJ=weight[order],
-        frames_T=frame[order],
-        sequence_T=group[order],
-        margin=int(settings.get("margin", 0)),
-    )
-    out = torch.full_like(error, torch.nan)
-    out[order] = error
-    return out
-
-
-SEQUENCE_MEASURES: dict[str, tuple[SequenceMeasure, str]] = {"accel": (acceleration, "m/s^2")}
 
 #: Names of protocols' metrics to COCO's.
 AP_METRICS = {f"oks_{name.lower()}": name for name in AP_NAMES}
