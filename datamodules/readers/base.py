@@ -31,6 +31,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
         "head_box": ("float32", "(4,) px xyxy"),
+        "head_size": ("float32", "() px: PCKh's unit, 0.6 of the head box's diagonal"),
         "area": ("float32", "() px^2 of the person's segment"),
         "crop": ("float32", "(3,) px: centre x, centre y, side of the set's own square"),
         "sequence": ("int32", "() number of the sequence, video or subset the person is of"),
