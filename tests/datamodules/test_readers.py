@@ -20,6 +20,8 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
+from tests.datasets import lsp, mpii
+from tests.datasets.people import make_people
 
 
 def video_root(asset: str) -> Path:
@@ -29,9 +31,18 @@ def video_root(asset: str) -> Path:
     return root
 
 
+def tiny(write: Callable[..., Any], root: Path, *people: Any, **options: Any) -> dict[str, Any]:
+    """A tiny instance of a data set in its official layout, and its reader's arguments."""
+    write(root, make_people(*people, kind="free"))
+    return {"root": root, "cache": root / "cache", **options}
+
+
 # How each registered reader is made at test size: (shared data, scratch folder) -> arguments.
 ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "hr_lspet": lambda shared, tmp: tiny(lsp.write_lspet, tmp, ("neutral",), 6),
+    "lsp": lambda shared, tmp: tiny(lsp.write_lsp, tmp, ("neutral",), 6),
     "lspet": lambda shared, tmp: {"root": shared / "lspet", "split": "val"},
+    "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), 3, split="trainval"),
     "pose2sim": lambda shared, tmp: {
         "split": "eval",
         "stride": 5,
