@@ -31,5 +31,5 @@ protocol(
     normaliser_scale=1.2,
     average="joint",
     source="shubham-goel/4D-Humans:eval.py, hmr2/utils/pose_utils.py, hmr2/datasets/preprocess/lspet_to_npz.py",
-    note="LSP-EXTENDED there: all 10,000 persons and all 14 joints, also those that nobody labelled, whose places are junk",
+    note="LSP-EXTENDED there: all 10,000 persons, all 14 joints, also those that nobody labelled and lie anywhere",
 )

@@ -33,7 +33,7 @@ protocol(
         )
         for metric, value in zip(("pck@0.5", "pck@0.11"), values, strict=True)
     ),
-    note="printed there as Mean and Mean@0.1, which is PCKh@0.11; published figures: flipped pictures averaged, 256x256",
+    note="printed there as Mean and Mean@0.1, which is PCKh@0.11; the papers' figures average over flipped pictures",
 )
 
 protocol(
