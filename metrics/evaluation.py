@@ -14,7 +14,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-from metrics.measures import MEASURES, Case, NotMeasured
+from metrics.measures import MEASURES, WHOLE, Case, NotMeasured
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
 
@@ -82,14 +82,15 @@ class Evaluation:
 
 
 def unit_of(metric: str) -> str:
-    return MEASURES[split_metric(metric)[0]][1]
+    return WHOLE[metric] if metric in WHOLE else MEASURES[split_metric(metric)[0]][1]
 
 
 def split_metric(metric: str) -> tuple[str, float]:
     """ "pck@0.2" is "pck" and 0.2."""
     name, _, number = metric.partition("@")
     if name not in MEASURES:
-        raise PosesynError(f"no metric is called {name!r}; known: {', '.join(sorted(MEASURES))}")
+        known = ", ".join(sorted([*MEASURES, *WHOLE]))
+        raise PosesynError(f"no metric is called {name!r}; known: {known}")
     return name, float(number or "nan")
 
 
@@ -114,8 +115,13 @@ def evaluate(
     truth = truth.rows(np.flatnonzero(kept(protocol, truth)))
     if not len(truth):
         raise PosesynError(f"protocol {protocol.name} leaves nobody of {truth.dataset} ({truth.split})")
-    predicted = matched(protocol, predicted, truth)
     out = Evaluation(protocol, truth, missing=np.ones(len(truth), bool))
+    if any(metric in WHOLE for metric in protocol.metrics):
+        _whole(out, predicted)
+        if progress is not None:
+            progress(len(truth))
+        return out
+    predicted = matched(protocol, predicted, truth)
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     missing: list[Array] = []
     for rows in _chunks(len(truth)):
@@ -147,6 +153,27 @@ def evaluate(
     return out
 
 
+def _whole(out: Evaluation, predicted: Predictions) -> None:
+    """Figures that no sum over persons gives, in ``out.single``: such a protocol has no others."""
+    from metrics.average_precision import average_precision
+
+    protocol, truth = out.protocol, out.truth
+    others = [metric for metric in protocol.metrics if metric not in WHOLE]
+    if others:
+        raise PosesynError(f"protocol {protocol.name} mixes {', '.join(others)} with figures of a whole set")
+    named = set(predicted.ids)
+    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
+    given = np.array([i in named for i in truth.ids])
+    out.missing = ~given if given.any() else np.zeros(len(truth), bool)
+    if predicted.joints2d is None and len(predicted):
+        out.notes.append(f"{', '.join(protocol.metrics)}: the predictions have no 2D joints")
+        return
+    for metric, value in average_precision(protocol, predicted, truth).items():
+        if metric in protocol.metrics:
+            nan = float("nan")
+            out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+
+
 def _chunks(count: int) -> Iterator[Array]:
     return (np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
@@ -164,6 +191,8 @@ def kept(protocol: Protocol, truth: Truth) -> Array:
             keep &= np.isin(numbers, list(value))
         elif operator == "every":
             keep &= numbers % value == 0
+        elif operator == "labelled":
+            keep &= (numbers[:, list(value), -1] > 0).all(1)
         elif operator == "least":
             keep &= (numbers[..., -1] > 0).sum(1) >= value
         else:

@@ -1,12 +1,13 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import emdb, hr_lspet, lsp, lspet, mpii, pose2sim, sports2d, threedpw
+from datamodules.readers import coco, emdb, hr_lspet, lsp, lspet, mpii, pose2sim, sports2d, threedpw
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
 __all__ = [
     "READERS",
     "PersonIndex",
     "PoseReader",
+    "coco",
     "emdb",
     "hr_lspet",
     "lsp",

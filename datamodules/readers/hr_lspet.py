@@ -12,6 +12,7 @@ joints confidence 1, and takes the box of all of them): for its protocol, never 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,9 @@ class HrLspetReader(IndexedReader):
         if (self.root / "images").is_dir():
             return "images/im{:05d}.jpg"
         return "im{:05d}.png" if next(self.root.glob("im[0-9]*.png"), None) else None
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "pictures": self._pattern()}
 
     def scan(self, path: Path) -> Persons:
         joints = read_joints(path, (14, 3), "LSPET", "LSP").transpose(2, 0, 1)

@@ -20,7 +20,7 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
-from tests.datasets import lsp, mpii
+from tests.datasets import coco, lsp, mpii
 from tests.datasets.people import make_people
 
 
@@ -39,10 +39,11 @@ def tiny(write: Callable[..., Any], root: Path, *people: Any, **options: Any) ->
 
 # How each registered reader is made at test size: (shared data, scratch folder) -> arguments.
 ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "coco": lambda shared, tmp: tiny(coco.write, tmp, ("neutral", "neutral"), split="val"),
     "hr_lspet": lambda shared, tmp: tiny(lsp.write_lspet, tmp, ("neutral",), 6),
     "lsp": lambda shared, tmp: tiny(lsp.write_lsp, tmp, ("neutral",), 6),
     "lspet": lambda shared, tmp: {"root": shared / "lspet", "split": "val"},
-    "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), 3, split="trainval"),
+    "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), split="trainval"),
     "pose2sim": lambda shared, tmp: {
         "split": "eval",
         "stride": 5,
