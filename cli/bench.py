@@ -23,6 +23,7 @@ import yaml
 from rich.console import Console
 
 from datamodules.readers import READERS, PoseReader, make_reader
+from datamodules.readers.places import require_dataset
 from human.errors import PosesynError
 from metrics.prediction_files import read_predictions
 from metrics.protocols import PROTOCOLS, Protocol, protocols_of
@@ -34,11 +35,12 @@ def parse_data(words: Sequence[str]) -> dict[str, tuple[str, Path, dict[str, Any
     """NAME=PATH, NAME:SPLIT=PATH or NAME:SPLIT,OPTION=VALUE=PATH -> (reader, path, options) by the table's name."""
     out = {}
     for word in words:
-        left, equals, path = word.rpartition("=")
-        if not equals or not path:
+        left, equals, path = word.rpartition("=") if "=" in word.split("/")[0] else (word, "=", "")
+        if not equals:
             raise PosesynError(f"bench: --data {word}: say SET=FOLDER or SET:SPLIT=FOLDER, as 3dpw=/data/3DPW")
         name, _, more = left.partition(":")
         READERS.get(name)
+        path = path or str(require_dataset(name))
         options: dict[str, Any] = {}
         for part in filter(None, more.split(",")):
             key, has, value = part.partition("=")
@@ -133,7 +135,12 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--ckpt", help="the estimator's weights: a run's checkpoint, or the original code's")
     parser.add_argument("--config", type=Path, help="the run's config.yaml; default: the one beside the checkpoint")
     parser.add_argument("--predictions", type=Path, help="folder of SET.npz made elsewhere, instead of --ckpt")
-    parser.add_argument("--data", nargs="+", metavar="SET[:SPLIT]=FOLDER", help="data sets and where they are")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="SET[:SPLIT][=FOLDER]",
+        help="data sets, and where they are (default: below POSESYN_DATA)",
+    )
     parser.add_argument("--protocol", nargs="+", default=[], help="only these (default: all of the sets and splits)")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder of the tables and predictions")
     parser.add_argument(

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-from metrics.measures import MEASURES, WHOLE, Case, NotMeasured
+from metrics.case import Case, NotMeasured
+from metrics.measures import MEASURES, WHOLE
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
 

@@ -1,6 +1,6 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import coco, emdb, hr_lspet, lsp, lspet, mpii, pose2sim, sports2d, threedpw
+from datamodules.readers import coco, emdb, hr_lspet, lsp, lspet, mpii, pose2sim, rich, sports2d, ssp3d, threedpw
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "make_reader",
     "mpii",
     "pose2sim",
+    "rich",
     "sports2d",
+    "ssp3d",
     "threedpw",
 ]

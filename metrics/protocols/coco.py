@@ -6,7 +6,7 @@ from human.skeleton import COCO17
 from metrics.protocols.base import Joints, Published, protocol
 
 _ALL = Joints("labels", COCO17.joints)
-_FIGURES = ("ap", "ap_50", "ap_75", "ap_medium", "ap_large", "ar")
+_FIGURES = ("ap", "ap_50", "ap_75", "ap_m", "ap_l", "ar")
 _HRNET = "leoxiaobin/deep-high-resolution-net.pytorch:README.md, COCO val2017 with a detector of 56.4 AP"
 
 protocol(
