@@ -1,6 +1,19 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import coco, emdb, hr_lspet, lsp, lspet, mpii, pose2sim, rich, sports2d, ssp3d, threedpw
+from datamodules.readers import (
+    coco,
+    emdb,
+    hr_lspet,
+    lsp,
+    lspet,
+    mpii,
+    ochuman,
+    pose2sim,
+    rich,
+    sports2d,
+    ssp3d,
+    threedpw,
+)
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
 __all__ = [
@@ -14,6 +27,7 @@ __all__ = [
     "lspet",
     "make_reader",
     "mpii",
+    "ochuman",
     "pose2sim",
     "rich",
     "sports2d",

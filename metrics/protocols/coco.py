@@ -45,3 +45,16 @@ protocol(
     "coco.py and 4D-Humans' posetrack_to_npz.py: all 12 joints of the body labelled",
     note="not average precision: the share of joints within a part of the person's own box, 1.2 times as large",
 )
+
+for _split in ("val", "test"):
+    protocol(
+        name=f"ochuman/ap-{_split}",
+        dataset="ochuman",
+        split=_split,
+        metrics=("ap", "ap_50", "ap_75", "ap_m", "ap_l", "ar"),
+        truth=_ALL,
+        prediction=_ALL,
+        source="liruilong940607/OCHumanApi:README.md (8,110 persons with joints and mask); "
+        "cocodataset/cocoapi:PythonAPI/pycocotools/cocoeval.py",
+        note="estimators train on COCO: OCHuman is for tests only; area is the box's",
+    )

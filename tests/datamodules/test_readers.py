@@ -20,7 +20,7 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
-from tests.datasets import coco, lsp, mpii
+from tests.datasets import coco, lsp, mpii, ochuman
 from tests.datasets.people import make_people
 
 
@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "lsp": lambda shared, tmp: tiny(lsp.write_lsp, tmp, ("neutral",), 6),
     "lspet": lambda shared, tmp: {"root": shared / "lspet", "split": "val"},
     "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), split="trainval"),
+    "ochuman": lambda shared, tmp: tiny(ochuman.write, tmp, ("neutral", "neutral"), split="val"),
     "pose2sim": lambda shared, tmp: {
         "split": "eval",
         "stride": 5,
