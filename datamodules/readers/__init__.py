@@ -30,6 +30,7 @@ __all__ = [
     "ochuman",
     "pose2sim",
     "rich",
+    "smart",
     "sports2d",
     "ssp3d",
     "threedpw",

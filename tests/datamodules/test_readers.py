@@ -20,7 +20,7 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
-from tests.datasets import coco, lsp, mpii, ochuman
+from tests.datasets import coco, lsp, mpii, ochuman, smart
 from tests.datasets.people import make_people
 
 
@@ -51,6 +51,7 @@ ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
         "root": video_root("pose2sim_single"),
         "cache": tmp,
     },
+    "smart": lambda shared, tmp: tiny(smart.write, tmp, ("neutral",), 6, split="field"),
     "sports2d": lambda shared, tmp: {"stride": 20, "root": video_root("sports2d_demo"), "cache": tmp},
 }
 
