@@ -56,7 +56,8 @@ class Protocol:
         truth_body: "own" (the annotation's body and gender), "neutral" (its kind, gender ignored).
         truth_as: convert the truth's mesh to this kind before joints and errors are taken ("smpl" for SMPL-X truth).
         keep: conditions (column, operator, value) on the truth's columns; operators "==", "in", ">=", "every" (number
-            is a multiple of value), "least" (that many joints with confidence in the column).
+            is a multiple of value), "least" (that many joints with confidence in the column), "labelled" (each of the
+            joints at these places has confidence).
         normaliser: length that 2D errors are divided by: "px", "head", "torso", "torso_or_predicted", "box" (longer
             side of the tight box), "bbox" (longer side of the set's own box), "crop" (the set's own square).
         normaliser_scale: factor on it.
