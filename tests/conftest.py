@@ -65,3 +65,21 @@ def lspet_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import write_data  # the whole of posesyn
 
     return write_data(tmp_path_factory.mktemp("lspet"))
+
+
+@pytest.fixture(scope="session")
+def body_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SMPL and SMPL-X files of every gender with made-up numbers, and the regressor of Human3.6M's joints."""
+    from tests.datasets.people import write_bodies
+
+    return write_bodies(tmp_path_factory.mktemp("bodies"))
+
+
+@pytest.fixture(scope="module")
+def body_files(body_folder: Path) -> Iterator[Path]:
+    """The same, found by everything that looks for bodies."""
+    from human.body_folders import VARIABLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(body_folder))
+        yield body_folder
