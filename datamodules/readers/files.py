@@ -192,6 +192,11 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
         raise PosesynError(f"{path} is a damaged archive ({error}): {_AGAIN}") from None
 
 
+def require(path: Path) -> None:
+    """:class:`PosesynError` unless there is a file that is neither empty nor a placeholder."""
+    _bytes(path, head=True)
+
+
 def _only(path: Path, content: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     missing = [key for key in keys if key not in content]
     if missing:
