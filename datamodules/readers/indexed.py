@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from datamodules.readers.base import EXTRAS, PersonIndex, PoseReader
-from datamodules.readers.index_store import Names, Skipped, build, index_folder, open_index, stamp
+from datamodules.readers.index_store import Skipped, build, index_folder, open_index, stamp
 from human.errors import PosesynError
 from human.skeleton import convert, get_skeleton
 
@@ -92,7 +92,7 @@ class IndexedReader(PoseReader):
             why = "; ".join(stored.skipped) or "the label files name nobody"
             raise PosesynError(f"{self.name} ({self.split}) has no usable person below {self.root.absolute()}: {why}")
         columns = dict(stored.columns)
-        self.pictures: Names = columns.pop("pictures")
+        self.pictures = columns.pop("pictures")
         base = {
             n: columns.pop(n) for n in ("ids", "bbox_xyxy", "joints2d", "joints3d", "intrinsics", "people", "image")
         }
