@@ -1,17 +1,18 @@
 """MPI-INF-3DHP (Mehta et al., "Monocular 3D Human Pose Estimation In The Wild", 3DV 2017): markerless motion capture.
 
-Training: ``S1`` ... ``S8/Seq1, Seq2/annot.mat`` (by camera: annot2 (F, 56) px, annot3 (F, 84) mm in the camera's frame),
+Training: ``S1`` ... ``S8/Seq1, Seq2/annot.mat`` (by camera: annot2 (F, 56) px, annot3 (F, 84) mm in its frame),
 ``camera.calibration`` and ``imageSequence/video_0.avi`` ... ``video_13.avi``, 2048 x 2048; 28 joints. Frames that SPIN,
 mmhuman3d or PosePile cut from the videos are taken where they are.
 
-Test: ``mpi_inf_3dhp_test_set/TS1`` ... ``TS6/annot_data.mat`` (HDF5) and ``imageSequence/img_000001.jpg`` ...; 17 joints
-in another order; only frames with ``valid_frame`` are kept. TS1 to TS4 are 2048 x 2048, TS5 and TS6 1920 x 1080 with a
-bent lens; TS1, TS2 are before a green screen, TS3, TS4 in a studio without, TS5, TS6 outdoors.
+Test: ``mpi_inf_3dhp_test_set/TS1`` ... ``TS6/annot_data.mat`` (HDF5) and ``imageSequence/img_000001.jpg`` ...; 17
+joints in another order; only frames with ``valid_frame`` are kept. TS1 to TS4 are 2048 x 2048, TS5 and TS6 1920 x 1080
+with a bent lens; TS1, TS2 are before a green screen, TS3, TS4 in a studio without, TS5, TS6 outdoors.
 
 ``native3d`` is the person as large as life (annot3), ``universal3d`` (test only) the same scaled to one height for all
-(univ_annot3), which the published figures are of. Coordinates in pictures are taken as written.
-``sequence``: training 1000 subject + 100 sequence + camera, test the number of TS. ``frame`` counts from 0 (test pictures
-are numbered from 1). ``group``: training the camera, test the activity, 1 to 7.
+(univ_annot3), which the published figures are of. Pixels are taken as written: they meet the projections of the joints
+to 0.01 px, but for hips and spine, which lie up to 2 px beside them. Joints outside of the picture have confidence 0 in
+2D. ``sequence``: training 1000 subject + 100 sequence + camera, test the number of TS. ``frame`` counts from 0 (test
+pictures are numbered from 1). ``group``: training the camera, test the activity, 1 to 7.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ SCENES = ("green-screen", "no-green-screen", "outdoor")  # (TS - 1) // 2
 _SHORT = {(6, 2, 2): 3911}
 
 
-def _test_camera(size: Sequence[int], sensor: Sequence[float], focal: float, aspect: float, shift: Sequence[float]) -> Any:
+SIZE, OUTDOOR_SIZE = (2048, 2048), (1920, 1080)
+
+
+def _test_camera(
+    size: Sequence[int], sensor: Sequence[float], focal: float, aspect: float, shift: Sequence[float]
+) -> Any:
     """(3,3) px from the test set's calibration: mm on the sensor, pixel aspect, offset of the principal point."""
     fx = focal * size[0] / sensor[0]
     cx, cy = ((s / 2 + d) * n / s for s, d, n in zip(sensor, shift, size, strict=True))
@@ -47,8 +53,8 @@ def _test_camera(size: Sequence[int], sensor: Sequence[float], focal: float, asp
 
 
 # test_util/camera_calibration/ts1-4cameras.calib and ts5-6cameras.calib of the test set.
-_STUDIO = _test_camera((2048, 2048), (10, 10), 7.32506, 1.00044, (-0.0322884, 0.0929296))
-_OUTDOOR = _test_camera((1920, 1080), (10, 5.625), 8.770747185, 0.993236423, (-0.104908645, 0.104899704))
+_STUDIO = _test_camera(SIZE, (10, 10), 7.32506, 1.00044, (-0.0322884, 0.0929296))
+_OUTDOOR = _test_camera(OUTDOOR_SIZE, (10, 5.625), 8.770747185, 0.993236423, (-0.104908645, 0.104899704))
 _OUTDOOR_LENS = (-0.276859611, 0.131125256, -0.000360494, -0.001149441, -0.049318332)
 
 
@@ -84,7 +90,9 @@ class MpiInf3dhpReader(IndexedReader):
         testing = split == "test"
         known = range(1, 7) if testing else range(1, 9)
         if unknown := sorted(set(subjects or ()) - set(known)):
-            raise PosesynError(f"mpi_inf_3dhp ({split or 'train'}) has no subject {unknown[0]}; it has 1 to {known[-1]}.")
+            raise PosesynError(
+                f"mpi_inf_3dhp ({split or 'train'}) has no subject {unknown[0]}; it has 1 to {known[-1]}."
+            )
         if unknown := sorted(set(cameras or ()) - set(range(14))):
             raise PosesynError(f"mpi_inf_3dhp has no camera {unknown[0]}; it has 0 to 13.")
         if every < 1:
@@ -126,18 +134,20 @@ class MpiInf3dhpReader(IndexedReader):
             flat = _cell(labels["annot2"], c, 56, path, "annot2").reshape(-1, 28, 2)
             solid = _cell(labels["annot3"], c, 84, path, "annot3").reshape(-1, 28, 3) / 1000
             if len(flat) != len(solid):
-                raise PosesynError(f"{path}: camera {c} has {len(flat)} frames in annot2, {len(solid)} in annot3: get it again")
+                raise PosesynError(
+                    f"{path}: camera {c} has {len(flat)} frames in annot2, {len(solid)} in annot3: get it again"
+                )
             if c not in views:
                 raise PosesynError(f"{path.with_name('camera.calibration')} has no camera {c}: get it again")
             frames = np.arange(0, min(len(flat), _SHORT.get((s, q, c), len(flat))), self.every)
             frames, pictures = _pictures(self.root, f"{subject}/{sequence}", c, frames, self.where)
             intrinsics, matrix = views[c]
-            n, ones = len(frames), np.ones((len(frames), 28, 1))
+            n = len(frames)
             yield Persons(
                 ids=[f"mpi_inf_3dhp/{subject}/{sequence}/video_{c}/{f:06d}" for f in frames],
                 pictures=pictures,
-                native2d=np.concatenate([flat[frames], ones], -1),
-                native3d=np.concatenate([solid[frames], ones], -1),
+                native2d=_inside(flat[frames], SIZE),
+                native3d=_with_ones(solid[frames]),
                 intrinsics=intrinsics,
                 more={
                     "sequence": np.full(n, 1000 * s + 100 * q + c),
@@ -161,19 +171,19 @@ class MpiInf3dhpReader(IndexedReader):
         folder = (path.parent / "imageSequence").relative_to(self.root).as_posix()
         if not (self.root / folder).is_dir():
             raise PosesynError(f"no pictures at {self.root / folder}: {self.where}")
-        n, ones = len(valid), np.ones((len(valid), 17, 1))
+        n, outdoor = len(valid), number > 4
         return Persons(
             ids=[f"mpi_inf_3dhp/{name}/{f + 1:06d}" for f in valid],
             pictures=[f"{folder}/img_{f + 1:06d}.jpg" for f in valid],
-            native2d=np.concatenate([flat, ones], -1),
-            native3d=np.concatenate([solid, ones], -1),
-            intrinsics=_STUDIO if number <= 4 else _OUTDOOR,
+            native2d=_inside(flat, OUTDOOR_SIZE if outdoor else SIZE),
+            native3d=_with_ones(solid),
+            intrinsics=_OUTDOOR if outdoor else _STUDIO,
             more={
-                "universal3d": np.concatenate([universal, ones], -1),
+                "universal3d": _with_ones(universal),
                 "sequence": np.full(n, number),
                 "frame": valid,
                 "group": activity[valid],
-                "distortion": np.tile(np.zeros(5) if number <= 4 else _OUTDOOR_LENS, (n, 1)),
+                "distortion": np.tile(_OUTDOOR_LENS if outdoor else np.zeros(5), (n, 1)),
             },
         )
 
@@ -192,6 +202,16 @@ def read_calibration(path: Path) -> dict[int, tuple[npt.NDArray[np.float64], npt
         outer[:3, 3] /= 1000
         found[name] = inner, outer
     return found
+
+
+def _with_ones(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.concatenate([points, np.ones_like(points[..., :1])], -1)
+
+
+def _inside(pixels: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """With confidence 1 in the picture, 0 outside."""
+    inside = ((pixels >= 0) & (pixels < size)).all(-1, keepdims=True)
+    return np.concatenate([pixels, inside], -1)
 
 
 def _cell(cells: Any, camera: int, width: int, path: Path, key: str) -> npt.NDArray[np.float64]:

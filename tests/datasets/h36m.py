@@ -26,6 +26,7 @@ def cameras(people: People) -> list[Camera]:
 def write_cdf(path: Path, values: Array) -> None:
     """``Pose`` of (1, F, N) float32 in MATLAB's order, as the release has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     file = CDF(path, cdf_spec={"Majority": "column_major"})
     spec = {
         "Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, "Rec_Vary": True, "Var_Type": "zVariable",
