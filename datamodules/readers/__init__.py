@@ -1,6 +1,17 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import h36m, lspet, pose2sim, sports2d
+from datamodules.readers import h36m, lspet, mpi_inf_3dhp, pose2sim, skipose, sports2d
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
-__all__ = ["READERS", "PersonIndex", "PoseReader", "h36m", "lspet", "make_reader", "pose2sim", "sports2d"]
+__all__ = [
+    "READERS",
+    "PersonIndex",
+    "PoseReader",
+    "h36m",
+    "lspet",
+    "make_reader",
+    "mpi_inf_3dhp",
+    "pose2sim",
+    "skipose",
+    "sports2d",
+]
