@@ -1,6 +1,6 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import h36m, lspet, mpi_inf_3dhp, pose2sim, skipose, sports2d
+from datamodules.readers import h36m, humman, lspet, mpi_inf_3dhp, muco, panoptic, pose2sim, skipose, sports2d
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
 __all__ = [
@@ -8,9 +8,12 @@ __all__ = [
     "PersonIndex",
     "PoseReader",
     "h36m",
+    "humman",
     "lspet",
     "make_reader",
     "mpi_inf_3dhp",
+    "muco",
+    "panoptic",
     "pose2sim",
     "skipose",
     "sports2d",
