@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from datamodules.benchmark import BenchmarkData
 from datamodules.crops import CropSet
 from datamodules.images import PeopleLoader, Pictures, list_pictures
 from datamodules.mining import JoinedCrops
@@ -41,7 +42,8 @@ class PoseDataModule(L.LightningDataModule):
     Args:
         sources: the sources of the training mixture; their order is part of the keys.
         mine: what the EEM looks at. It may be (and usually is) what is trained on; it must not be what is validated on.
-        validate: what ``validate`` and ``test`` measure, each on its own.
+        validate: what ``validate`` measures, each on its own.
+        test: what ``test`` measures under the data sets' protocols; default: as ``validate``.
         image_size: side of the crops, pixels.
         batch_size: of the global batch, all ranks together.
         steps_per_epoch: batches per epoch; the mixture has no end of its own.
@@ -60,6 +62,7 @@ class PoseDataModule(L.LightningDataModule):
         sources: list[SampleSource],
         mine: list[ReaderConfig] | None = None,
         validate: list[ReaderConfig] | None = None,
+        test: list[ReaderConfig] | None = None,
         image_size: int = 128,
         batch_size: int = 64,
         steps_per_epoch: int = 100,
@@ -79,7 +82,7 @@ class PoseDataModule(L.LightningDataModule):
         names = [s.name for s in sources]
         if len(set(names)) < len(names):
             raise PosesynError(f"data.sources: two sources have one name ({', '.join(names)}): set `name`")
-        self.sources, self.mine, self.validate = sources, mine or [], validate or []
+        self.sources, self.mine, self.validate, self.test = sources, mine or [], validate or [], test or []
         if len(set(self.validation_names)) < len(self.validate):
             raise PosesynError(
                 f"data.validate: two sets have one name ({', '.join(self.validation_names)}): set `name`"
@@ -115,6 +118,13 @@ class PoseDataModule(L.LightningDataModule):
     @property
     def validation_names(self) -> list[str]:
         return [v.name or v.reader for v in self.validate]
+
+    @property
+    def test_names(self) -> list[str]:
+        names = [c.name or "-".join(filter(None, (c.reader, c.options.get("split")))) for c in self.test]
+        if len(set(names)) < len(names):
+            raise PosesynError(f"data.test: two sets have one name ({', '.join(names)}): set `name`")
+        return names
 
     @property
     def mining_data(self) -> JoinedCrops:
@@ -197,11 +207,22 @@ class PoseDataModule(L.LightningDataModule):
         rank, world = self._place()
         return [CropLoader(crops, 128, rank, world) for crops in self._validation]
 
+    @cached_property
+    def benchmark(self) -> BenchmarkData | None:
+        """What ``test`` looks at where ``data.test`` names data sets."""
+        if not self.test:
+            return None
+        readers = {name: make_reader(c.reader, c.options) for name, c in zip(self.test_names, self.test, strict=True)}
+        return BenchmarkData(readers, self.image_size, self.box_scale, self.batch_size, self.workers)
+
+    def test_dataloader(self) -> Any:
+        if self.benchmark is None:
+            return self.val_dataloader()
+        return self.benchmark.loaders(*self._place())
+
     def _place(self) -> tuple[int, int]:
         """This rank's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
-    test_dataloader = val_dataloader
 
     def predict_dataloader(self) -> list[CropLoader] | PeopleLoader:
         """People in the pictures of ``images``; without it, those of the validation sets."""

@@ -135,6 +135,11 @@ def evaluate(
         if progress is not None:
             progress(len(rows))
     out.missing = np.concatenate(missing)
+    if protocol.prediction.source in ("h36m", "extra") and predicted.body.split("_")[0] == "free":
+        out.notes.append(
+            "the free body's own joints stand in for the published regressor's: the figure compares only with others "
+            "of the free body"
+        )
     for metric, pairs in parts.items():
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):

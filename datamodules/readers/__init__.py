@@ -1,12 +1,25 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import h36m, humman, lspet, mpi_inf_3dhp, muco, panoptic, pose2sim, skipose, sports2d
+from datamodules.readers import (
+    emdb,
+    h36m,
+    humman,
+    lspet,
+    mpi_inf_3dhp,
+    muco,
+    panoptic,
+    pose2sim,
+    skipose,
+    sports2d,
+    threedpw,
+)
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
 __all__ = [
     "READERS",
     "PersonIndex",
     "PoseReader",
+    "emdb",
     "h36m",
     "humman",
     "lspet",
@@ -17,4 +30,5 @@ __all__ = [
     "pose2sim",
     "skipose",
     "sports2d",
+    "threedpw",
 ]
