@@ -19,19 +19,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.spatial.transform import Rotation
 
 from datamodules.readers.base import READERS
+from datamodules.readers.body_labels import body_facts, place
 from datamodules.readers.files import read_json, read_npz, read_text, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
-from human.body import BodyModel, load_body
 from human.errors import PosesynError
 
 Array = npt.NDArray[np.float64]
 _KEYS = {"global_orient": 3, "body_pose": 69, "betas": 10, "transl": 3}
 _SEQUENCE = re.compile(r"p\d{6}_a\d{6}")
-_BATCH = 64
 
 
 @READERS.register("humman")
@@ -90,7 +87,8 @@ class HummanReader(IndexedReader):
             stats = [file.stat() for file in files]
             newest = max((s.st_mtime_ns for s in stats), default=0)
             stamps.append((path.parent.name, len(stats), sum(s.st_size for s in stats), newest))
-        return {**super().facts(), "cameras": self.cameras, "every": self.every, "bodies": stamps}
+        files = {"smpl": body_facts(self.body)["smpl"], "params": stamps}
+        return {**super().facts(), "cameras": self.cameras, "every": self.every, **files}
 
     def scan(self, path: Path) -> Iterator[Persons]:
         folder, sequence = path.parent, path.parent.name
@@ -98,31 +96,27 @@ class HummanReader(IndexedReader):
         frames, bodies = self._bodies(folder)
         if not len(frames):
             raise PosesynError(f"no bodies in {folder / 'smpl_params'}: {self.where}")
-        world, rest = posed(load_body(self.body), bodies)
+        pose = np.concatenate([bodies["global_orient"], bodies["body_pose"]], 1).reshape(-1, 24, 3)
         for camera in self.cameras:
             name = f"kinect_color_{camera:03d}"
             try:
-                turn = shaped(views[name]["R"], (3, 3), path, "R")
-                place = shaped(np.ravel(views[name]["T"]), (3,), path, "T")
+                matrix = np.eye(4)
+                matrix[:3, :3] = shaped(views[name]["R"], (3, 3), path, "R")
+                matrix[:3, 3] = shaped(np.ravel(views[name]["T"]), (3,), path, "T")
                 intrinsics = shaped(views[name]["K"], (3, 3), path, "K")
             except (KeyError, TypeError) as error:
                 raise PosesynError(f"{path} has no camera {name} ({error}): get recon_cameras.zip again") from None
-            solid = world @ turn.T + place
-            orient = Rotation.from_matrix(turn) * Rotation.from_rotvec(bodies["global_orient"])
-            pose = np.concatenate([orient.as_rotvec()[:, None], bodies["body_pose"].reshape(-1, 23, 3)], 1)
-            matrix = np.eye(4)
-            matrix[:3, :3], matrix[:3, 3] = turn, place
             n = len(frames)
+            seen = place(self.body, bodies["betas"], pose, bodies["transl"], np.tile(matrix, (n, 1, 1)))
             yield Persons(
                 ids=[f"humman/{sequence}/kinect_{camera:03d}/{f:06d}" for f in frames],
                 pictures=self._pictures(folder, camera, frames),
-                native3d=np.concatenate([solid, np.ones((n, 24, 1))], -1),
+                native3d=np.concatenate([seen.joints, np.ones((n, 24, 1))], -1),
                 intrinsics=intrinsics,
                 more={
-                    "pose": pose,
+                    "pose": seen.pose,
                     "betas": bodies["betas"],
-                    # SMPL turns about its pelvis at rest, not about the origin.
-                    "transl": solid[:, 0] - rest,
+                    "transl": seen.transl,
                     "gender": np.zeros(n),
                     "sequence": np.full(n, number),
                     "frame": frames,
@@ -155,17 +149,3 @@ class HummanReader(IndexedReader):
         if (self.root / f"{base}.mp4").is_file():
             return [f"{base}.mp4#{f}" for f in frames]
         raise PosesynError(f"neither pictures in {self.root / base} nor {self.root / base}.mp4: {self.where}")
-
-
-def posed(body: BodyModel, bodies: dict[str, Array]) -> tuple[Array, Array]:
-    """(N,24,3) joints in the world's frame, and (N,3) the pelvis at rest; float64."""
-    body = body.double()
-    joints, rest = [], []
-    with torch.no_grad():
-        for start in range(0, len(bodies["betas"]), _BATCH):
-            part = {k: torch.from_numpy(values[start : start + _BATCH]) for k, values in bodies.items()}
-            pose = part["body_pose"].reshape(-1, 23, 3)
-            joints.append(body(part["betas"], pose, part["global_orient"], part["transl"]).joints[:, :24])
-            zero = torch.zeros_like(part["transl"])
-            rest.append(body(part["betas"], torch.zeros_like(pose), zero, zero).joints[:, 0])
-    return torch.cat(joints).numpy(), torch.cat(rest).numpy()
