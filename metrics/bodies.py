@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from human.body import BodyModel, load_body
 from human.body_folders import find_vertex_map
 from human.errors import PosesynError
+from human.lbs import SMPL_PARENTS
 from human.regressors import joint_names, regress
 from human.rotations import rotvec_to_matrix
 from human.skeleton import POSE32, SMPL24, get_skeleton
@@ -104,6 +106,14 @@ class Posed:
         """The body whose mesh :attr:`vertices` are on."""
         kind = self.name.split("_")[0]
         return self.body if self.mesh in ("", kind) else body_model(self.mesh, 10)
+
+    def global_rotations(self, joints: Sequence[int]) -> Tensor:
+        """(B,len(joints),3,3) of SMPL's joints, of the first 22: from the rest pose to the camera's frame."""
+        local = rotvec_to_matrix(self.pose)
+        chain = [local[:, 0]]
+        for joint in range(1, 22):
+            chain.append(chain[SMPL_PARENTS[joint]] @ local[:, joint])
+        return torch.stack([chain[j] for j in joints], 1)
 
     def joints(self, source: str, names: tuple[str, ...]) -> Tensor:
         """(B,len(names),3) from a source of ``metrics.protocols.base.SOURCES``."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-from metrics.measures import MEASURES, Case, NotMeasured
+from metrics.case import Case, NotMeasured
+from metrics.measures import MEASURES
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
 
@@ -124,6 +125,8 @@ def evaluate(
             name, number = split_metric(metric)
             try:
                 pair = MEASURES[name][0](case, number)
+                if protocol.average == "group":
+                    pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
             except NotMeasured as reason:
                 if (note := f"{metric}: {reason}") not in out.notes:
@@ -145,6 +148,14 @@ def evaluate(
         if len(columns[0]) == len(truth):
             out.values[metric] = (columns[0], columns[1])
     return out
+
+
+def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """Each person's value in the column of their group: the average over columns is that over groups."""
+    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
+    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
+    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
+    return out[0], out[1]
 
 
 def _chunks(count: int) -> Iterator[Array]:

@@ -26,7 +26,7 @@ def body_name(kind: str, gender: str) -> str:
 
 
 def body_facts(kind: str) -> dict[str, Any]:
-    """Size and time of the user's body files of a kind, for :meth:`IndexedReader.facts`: another file, another index."""
+    """Size and time of the user's body files of a kind, for :meth:`IndexedReader.facts`: other files, another index."""
     facts: dict[str, Any] = {}
     for gender in GENDERS:
         path = find_body_file(VARIANTS[body_name(kind, gender)])
