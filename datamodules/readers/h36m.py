@@ -18,8 +18,7 @@ number in the release's ("Directions" 5, "Directions 1" 6), since metadata.xml p
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ import numpy.typing as npt
 from datamodules.readers import h36m_json
 from datamodules.readers.base import READERS
 from datamodules.readers.cdf import read_cdf
+from datamodules.readers.files import names_in
 from datamodules.readers.h36m_cameras import CAMERAS, FILES, Camera, calibration_file, read_cameras
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -70,6 +70,9 @@ class H36mReader(IndexedReader):
     )
     skeleton = "h36m17"
     splits = ("train", "test")
+    folders = ("human3.6m", "human36m")
+    subjects: Sequence[int] = ()  # () for all of the split
+    every: int | None = None
 
     def __init__(
         self,
@@ -79,20 +82,24 @@ class H36mReader(IndexedReader):
         every: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        wanted = SUBJECTS.get(split or "train", ())
+        wanted = SUBJECTS.get(split or self.splits[0], ())
         if unknown := sorted(set(subjects or ()) - set(wanted)):
             raise PosesynError(f"h36m ({split or 'train'}) has no subject {unknown[0]}; it has {wanted}.")
         if every is not None and every < 1:
             raise PosesynError(f"h36m: every={every} keeps no frame; pass 1 or more.")
-        self.subjects = sorted(subjects or wanted)
+        self.subjects = sorted(subjects or ())
         self.every = every
         super().__init__(root, split, cache)
 
+    @property
+    def _subjects(self) -> Sequence[int]:
+        return self.subjects or SUBJECTS[self.split]
+
     def label_files(self) -> list[Path]:
         if (self.root / "annotations").is_dir():
-            return [h36m_json.files(self.root, s)[0] for s in self.subjects]
+            return [h36m_json.files(self.root, s)[0] for s in self._subjects]
         found: list[Path] = []
-        for subject in self.subjects:
+        for subject in self._subjects:
             folder = self.root / f"S{subject}" / "MyPoseFeatures" / "D3_Positions_mono"
             files = sorted(p for p in folder.glob("*.cdf") if not p.name.startswith("_ALL"))
             if not files:
@@ -103,14 +110,14 @@ class H36mReader(IndexedReader):
     def facts(self) -> dict[str, Any]:
         beside: list[Path] = []  # what else the index is made from
         if (self.root / "annotations").is_dir():
-            beside = [path for s in self.subjects for path in h36m_json.files(self.root, s)[1:]]
+            beside = [path for s in self._subjects for path in h36m_json.files(self.root, s)[1:]]
         else:
             beside = [self.root / name for name in (*FILES, "images")]
-            for s in self.subjects:
+            for s in self._subjects:
                 folders = ("MyPoseFeatures/D2_Positions", "Videos", "images", "Images")
                 beside += [self.root / f"S{s}" / name for name in folders]
         times = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in beside if path.exists()]
-        return {**super().facts(), "subjects": self.subjects, "every": self.every, "beside": times}
+        return {**super().facts(), "subjects": self._subjects, "every": self.every, "beside": times}
 
     def scan(self, path: Path) -> Persons | Iterator[Persons]:
         if path.suffix == ".json":
@@ -206,7 +213,7 @@ def _pictures(
         ("images", f"{joined}_{{:06d}}.jpg", 1),  # SPIN
     )
     for folder, pattern, first in layouts:
-        there = _listing(str(root / folder))
+        there = names_in(root / folder)
         names = [pattern.format(frame + first) for frame in frames]
         kept = np.array([name in there for name in names], bool)
         if kept.any():
@@ -215,8 +222,3 @@ def _pictures(
         if (root / video).is_file():
             return frames, [f"{video}#{frame}" for frame in frames]
     raise PosesynError(f"{root / subject / 'Videos' / spaced}.mp4 is missing, and so are pictures cut from it: {where}")
-
-
-@lru_cache(maxsize=4)
-def _listing(folder: str) -> frozenset[str]:
-    return frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()

@@ -13,7 +13,7 @@ sequences by name, ``group`` is the camera.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ class HummanReader(IndexedReader):
     skeleton = "smpl24"
     body = "smpl"
     splits = ("train", "test", "all")
+    folders = ("humman_release_v1.0_recon", "humman_release_v1.0_point")
+    cameras: Sequence[int] = range(10)
+    every: int = 6
 
     def __init__(
         self,
@@ -87,8 +90,8 @@ class HummanReader(IndexedReader):
             stats = [file.stat() for file in files]
             newest = max((s.st_mtime_ns for s in stats), default=0)
             stamps.append((path.parent.name, len(stats), sum(s.st_size for s in stats), newest))
-        files = {"smpl": body_facts(self.body)["smpl"], "params": stamps}
-        return {**super().facts(), "cameras": self.cameras, "every": self.every, **files}
+        made_from = {"smpl": body_facts(self.body)["smpl"], "params": stamps}
+        return {**super().facts(), "cameras": self.cameras, "every": self.every, **made_from}
 
     def scan(self, path: Path) -> Iterator[Persons]:
         folder, sequence = path.parent, path.parent.name

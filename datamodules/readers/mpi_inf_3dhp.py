@@ -17,10 +17,8 @@ pictures are numbered from 1). ``group``: training the camera, test the activity
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.readers.base import READERS
-from datamodules.readers.files import read_h5, read_mat, read_text, shaped
+from datamodules.readers.files import names_in, read_h5, read_mat, read_text, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
 
@@ -76,7 +74,12 @@ class MpiInf3dhpReader(IndexedReader):
         "from https://vcai.mpi-inf.mpg.de/3dhp-dataset: mpi_inf_3dhp.zip holds get_dataset.sh and get_testset.sh; "
         "set the subjects and ready_to_download in conf.ig, then run them in the root"
     )
+    skeleton = "mpi_inf_3dhp28"  # of the training set
     splits = ("train", "test")
+    folders = ("3dhp",)
+    subjects: Sequence[int] = ()  # () for all of the split
+    cameras: Sequence[int] = CAMERAS
+    every: int = 5
 
     def __init__(
         self,
@@ -98,23 +101,27 @@ class MpiInf3dhpReader(IndexedReader):
         if every < 1:
             raise PosesynError(f"mpi_inf_3dhp: every={every} keeps no frame; pass 1 or more.")
         self.skeleton = "mpi_inf_3dhp17" if testing else "mpi_inf_3dhp28"
-        self.subjects = sorted(subjects or known)
+        self.subjects = sorted(subjects or ())
         self.cameras = sorted(cameras or CAMERAS)
         self.every = every
         super().__init__(root, split, cache)
 
+    @property
+    def _subjects(self) -> Sequence[int]:
+        return self.subjects or range(1, 7 if self.split == "test" else 9)
+
     def label_files(self) -> list[Path]:
         if self.split == "train":
-            return [self.root / f"S{s}" / f"Seq{q}" / "annot.mat" for s in self.subjects for q in (1, 2)]
+            return [self.root / f"S{s}" / f"Seq{q}" / "annot.mat" for s in self._subjects for q in (1, 2)]
         base = self.root / "mpi_inf_3dhp_test_set"
         for folder in (base, base / "mpi_inf_3dhp_test_set", self.root):
-            if any((folder / f"TS{s}").is_dir() for s in self.subjects):
+            if any((folder / f"TS{s}").is_dir() for s in self._subjects):
                 base = folder
                 break
-        return [base / f"TS{s}" / "annot_data.mat" for s in self.subjects]
+        return [base / f"TS{s}" / "annot_data.mat" for s in self._subjects]
 
     def facts(self) -> dict[str, Any]:
-        chosen = {"subjects": self.subjects}
+        chosen = {"subjects": list(self._subjects)}
         if self.split == "test":
             return {**super().facts(), **chosen}
         beside = [path.with_name(name) for path in self.label_files() for name in ("camera.calibration", "imageFrames")]
@@ -231,7 +238,7 @@ def _pictures(
         (f"{sequence}/imageSequence", f"img_{camera}_{{:06d}}.jpg", 0),  # PosePile
     )
     for folder, pattern, first in layouts:
-        there = _listing(str(root / folder))
+        there = names_in(root / folder)
         names = [pattern.format(frame + first) for frame in frames]
         kept = np.array([name in there for name in names], bool)
         if kept.any():
@@ -240,8 +247,3 @@ def _pictures(
     if not (root / video).is_file():
         raise PosesynError(f"{root / video} is missing, and so are pictures cut from it: {where}")
     return frames, [f"{video}#{frame}" for frame in frames]
-
-
-@lru_cache(maxsize=4)
-def _listing(folder: str) -> frozenset[str]:
-    return frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()

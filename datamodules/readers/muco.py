@@ -39,6 +39,7 @@ class MucoReader(IndexedReader):
     )
     skeleton = "muco21"
     splits = ("train", "unaugmented", "augmented")
+    folders = ("muco-3dhp",)
 
     def label_files(self) -> list[Path]:
         return [self.root / "MuCo-3DHP.json"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class PanopticReader(IndexedReader):
     )
     skeleton = "panoptic19"
     splits = ("multiperson", "pose", "all")
+    folders = ("cmu_panoptic", "panoptic-toolbox")
+    cameras: Sequence[int] = (16, 30)
+    every: int = 10
+    frames: Path | None = None
 
     def __init__(
         self,
@@ -86,7 +90,7 @@ class PanopticReader(IndexedReader):
         return [self.root / name / f"calibration_{name}.json" for name in names]
 
     def facts(self) -> dict[str, Any]:
-        kept = {"cameras": self.cameras, "every": self.every, "frames": ""}
+        kept: dict[str, Any] = {"cameras": self.cameras, "every": self.every, "frames": ""}
         if self.frames is not None:
             kept["frames"] = [(str(p), read_text(p)) for p in sorted(self.frames.glob("*.txt"))]
         scenes = [(path.parent.name, *_stamp(path.parent)) for path in self.label_files()]

@@ -45,6 +45,8 @@ class SkiPoseReader(IndexedReader):
     )
     skeleton = "ski17"
     splits = ("train", "test")
+    folders = ("Ski-PosePTZ-CameraDataset-png", "ski_3d")
+    first: int | None = None
 
     def __init__(
         self, root: str | Path, split: str | None = None, first: int | None = None, cache: str | Path | None = None

@@ -14,9 +14,9 @@ J14 = joint_names("j14")
 J17 = H36M17.joints
 HIPS = ("left_hip", "right_hip")
 _FRONTAL = 4  # camera 60457274 in ``datamodules.readers.h36m``
-#: (subject, action, part) of the clips whose labels lie 20 cm beside the person: Greeting, SittingDown 1, Waiting 1 of S9
-#: (isarandi/posepile:src/posepile/ds/h36m/main.py), act_05_subact_02, act_10_subact_02, act_13_subact_01 in 3DMPPE's names
-#: (Jeff-sjtu/HybrIK:hybrik/datasets/h36m_smpl.py).
+#: (subject, action, part) of the clips whose labels lie 20 cm beside the person: Greeting, SittingDown 1, Waiting 1 of
+#: S9 (isarandi/posepile:src/posepile/ds/h36m/main.py); act_05_subact_02, act_10_subact_02, act_13_subact_01 in 3DMPPE's
+#: names (Jeff-sjtu/HybrIK:hybrik/datasets/h36m_smpl.py).
 DAMAGED = ((9, 5, 5), (9, 10, 6), (9, 13, 6), (9, 5, 2), (9, 10, 2), (9, 13, 1))
 
 
@@ -79,8 +79,8 @@ HYBRIK = protocol(
     keep=(("sequence", "in", sequences(damaged=False)), ("frame", "every", 20)),
     settings={"fit": J17},
     source="Jeff-sjtu/HybrIK:hybrik/datasets/h36m_smpl.py (evaluate_xyz_17)",
-    note="without the damaged clips of S9; Procrustes is fitted on 17 joints, the error taken on 14; that the test file "
-    "Sample_20_test_Human36M_smpl holds every 20th frame is read from its name",
+    note="without the damaged clips of S9; Procrustes is fitted on 17 joints, the error taken on 14; that the test "
+    "file Sample_20_test_Human36M_smpl holds every 20th frame is read from its name",
     published=(
         Published("HybrIK (ResNet-34, with 3DPW)", "pa_mpjpe", 33.8, "README of Jeff-sjtu/HybrIK"),
         Published("HybrIK (ResNet-34, with 3DPW)", "mpjpe", 55.5, "README of Jeff-sjtu/HybrIK"),
@@ -108,7 +108,8 @@ LIFTING = protocol(
     average="group",
     settings={"groups": 17},
     source="facebookresearch/VideoPose3D:run.py",
-    note="the lifting papers' protocols #1, #2, #3 together: every frame at 50 Hz, the mean of the 15 actions' means",
+    note="the lifting papers' protocols #1, #2, #3 together: every frame at 50 Hz, the mean of the 15 actions' means; "
+    "their code takes predictions as they come, from an origin of their own",
     published=(
         Published("VideoPose3D (CPN, 243 frames)", "mpjpe", 46.8, "README of facebookresearch/VideoPose3D"),
         Published("VideoPose3D (CPN, 243 frames)", "pa_mpjpe", 36.5, "README of facebookresearch/VideoPose3D"),

@@ -59,8 +59,8 @@ SPIN = protocol(
     prediction=Joints("h36m", _regressed(DHP17.joints)),
     keep=(("native2d", "least", 17),),
     source="nkolot/SPIN:eval.py, datasets/preprocess/mpi_inf_3dhp.py",
-    note="only frames with all 17 joints inside of the picture; the labels' spine and head are compared with Human3.6M's "
-    "spine and jaw",
+    note="only frames with all 17 joints inside of the picture; the labels' spine and head are compared with "
+    "Human3.6M's spine and jaw",
     published=(
         Published("SPIN", "pa_mpjpe", 67.5, "README of mkocabas/VIBE"),
         Published("Temporal HMR", "pa_mpjpe", 89.8, "README of mkocabas/VIBE"),

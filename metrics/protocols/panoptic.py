@@ -32,8 +32,8 @@ _MESH: dict[str, Any] = {
     "truth": Joints("labels", LABELLED),
     "prediction": Joints("h36m", REGRESSED),
     "prediction_root": ("pelvis",),
-    "note": "14 labelled joints; the original counts 17, taking spine, jaw and head from SMPL fits that are not part of "
-    "the set, gives each person the nearest prediction, and picks 9,600 frames by lists (the reader's `frames`)",
+    "note": "14 labelled joints; the original counts 17, taking spine, jaw and head from SMPL fits that are not part "
+    "of the set, gives each person the nearest prediction, and picks 9,600 frames by lists (the reader's `frames`)",
 }
 
 MULTIPERSON = protocol(name="panoptic/multiperson", **_MESH)

@@ -18,8 +18,8 @@ DIFFUSION_HPC = protocol(
     cluster="sequence",
     source="ZZWENG/Diffusion_HPC:external/DAPA_release/eval_diffusion.py, "
     "downstream_utils/parse_from_real/parse_data_from_ski.py",
-    note="the root counts as a joint with error 0; their parser exchanges the legs of the labels because the regressor's "
-    "rows have the left leg first, here joints are paired by name",
+    note="the root counts as a joint with error 0; their parser exchanges the legs of the labels because the "
+    "regressor's rows have the left leg first, here joints are paired by name",
     published=(
         Published("Diffusion-HPC (ski.pt)", "mpjpe", 111.67, "README of ZZWENG/Diffusion_HPC"),
         Published("Diffusion-HPC (ski.pt)", "pa_mpjpe", 81.76, "README of ZZWENG/Diffusion_HPC"),
@@ -35,6 +35,6 @@ ADAPTPOSE = protocol(
     root=("pelvis",),
     cluster="sequence",
     source="mgholamikn/AdaptPose:function_adaptpose/data_preparation.py",
-    note="for estimators of joints; which 16 joints their preprocessed file holds is not said, Human3.6M's usual 16 are "
-    "taken",
+    note="for estimators of joints; which 16 joints their preprocessed file holds is not said, Human3.6M's usual 16 "
+    "are taken",
 )

@@ -114,6 +114,7 @@ def write(
     """
     root.mkdir(parents=True, exist_ok=True)
     views = cameras(people)
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(views))] if pictures else []
     if calibration:
         (write_metadata if calibration.endswith(".xml") else write_parameters)(root / calibration, views)
     for k, subject in enumerate(subjects):
@@ -126,13 +127,13 @@ def write(
             if flat:
                 write_cdf(folder / "D2_Positions" / f"{name}.cdf", all32(view.project(points)).reshape(len(points), -1))
             if pictures:
-                drawn = [people.picture(c, f) for f in range(people.frames)]
-                write_video(root / f"S{subject}" / "Videos" / f"{name}.mp4", drawn, hold)
+                write_video(root / f"S{subject}" / "Videos" / f"{name}.mp4", drawn[c], hold)
 
 
 def write_json(root: Path, people: People, subjects: tuple[int, ...] = (9, 11), hold: int = 5, action: int = 2) -> None:
     """3DMPPE's annotations and images; frames 0, hold, 2 hold, ... of ``act_02_subact_01``."""
     (root / "annotations").mkdir(parents=True, exist_ok=True)
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(people.intrinsics))]
     for k, subject in enumerate(subjects):
         images, annotations, views = [], [], {}
         world = h36m_joints(people, k)
@@ -150,7 +151,7 @@ def write_json(root: Path, people: People, subjects: tuple[int, ...] = (9, 11), 
             pixels = people.project(c, people.to_camera(c, world))
             for f in range(people.frames):
                 name, number = f"{folder}/{folder}_{hold * f + 1:06d}.jpg", len(images)
-                cv2.imwrite(str(root / "images" / name), people.picture(c, f)[..., ::-1])
+                cv2.imwrite(str(root / "images" / name), drawn[c][f][..., ::-1])
                 images.append(
                     {
                         "id": number, "file_name": name, "width": people.size[0], "height": people.size[1],

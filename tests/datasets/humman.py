@@ -18,6 +18,7 @@ def sequence(person: int) -> str:
 
 def write(root: Path, people: People, subset: str = "recon", lists: bool = True) -> None:
     """A sequence for each person; frames 0, 6, 12 ... (recon), or videos of frames held 6 times (point)."""
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(people.intrinsics))]
     for p in range(len(people.genders)):
         folder = root / sequence(p)
         (folder / "smpl_params").mkdir(parents=True)
@@ -42,13 +43,12 @@ def write(root: Path, people: People, subset: str = "recon", lists: bool = True)
             row = {k: v[f].astype(np.float32) for k, v in rows.items()}
             np.savez(folder / "smpl_params" / f"{6 * f:06d}.npz", **row)
         for c in range(len(people.intrinsics)):
-            pictures = [people.picture(c, f) for f in range(people.frames)]
             base = folder / "kinect_color" / f"kinect_{c:03d}"
             if subset == "point":
-                write_video(base.with_suffix(".mp4"), pictures, 6)
+                write_video(base.with_suffix(".mp4"), drawn[c], 6)
                 continue
             base.mkdir(parents=True)
-            for f, picture in enumerate(pictures):
+            for f, picture in enumerate(drawn[c]):
                 cv2.imwrite(str(base / f"{6 * f:06d}.png"), picture[..., ::-1])
     if lists:
         (root / "train.txt").write_text(f"{sequence(0)}\n")

@@ -46,6 +46,7 @@ def calibration(people: People) -> str:
 
 def write_train(root: Path, people: People, hold: int = 5) -> None:
     """S1/Seq1, S1/Seq2: the people one by one; each of their frames lasts ``hold``. Videos of the cameras there are."""
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(people.intrinsics))]
     for person in range(len(people.genders)):
         folder = root / "S1" / f"Seq{person + 1}"
         (folder / "imageSequence").mkdir(parents=True)
@@ -64,7 +65,7 @@ def write_train(root: Path, people: People, hold: int = 5) -> None:
             video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 25, people.size)
             for f in range(people.frames):
                 for _ in range(hold):
-                    video.write(np.ascontiguousarray(people.picture(c, f)[..., ::-1]))
+                    video.write(np.ascontiguousarray(drawn[c][f][..., ::-1]))
             video.release()
 
 
@@ -72,6 +73,7 @@ def write_test(
     root: Path, people: People, sets: tuple[int, ...] = (1, 2, 3, 4, 5, 6), valid: Array | None = None
 ) -> None:
     """TS1 ...: the people take turns; before camera 0. ``valid`` (F,): frames that count."""
+    drawn = [people.picture(0, f) for f in range(people.frames)]
     for number in sets:
         person = (number - 1) % len(people.genders)
         folder = root / "mpi_inf_3dhp_test_set" / f"TS{number}"
@@ -85,5 +87,4 @@ def write_test(
             file["valid_frame"] = np.ones((count, 1)) if valid is None else np.asarray(valid, np.float64)[:, None]
             file["activity_annotation"] = np.full((count, 1), float(number))
         for f in range(count):
-            picture = people.picture(0, f)[..., ::-1]
-            cv2.imwrite(str(folder / "imageSequence" / f"img_{f + 1:06d}.jpg"), picture)
+            cv2.imwrite(str(folder / "imageSequence" / f"img_{f + 1:06d}.jpg"), drawn[f][..., ::-1])

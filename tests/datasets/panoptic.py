@@ -53,6 +53,7 @@ def write(
     tar: bool = False,
 ) -> None:
     """Frames FIRST, FIRST + 10, ...; pictures as .jpg, or as a video; scenes in files, or still in their archive."""
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(cameras))]
     for name in sequences:
         folder = root / name
         (folder / "hdPose3d_stage1_coco19").mkdir(parents=True)
@@ -66,13 +67,12 @@ def write(
                     "R": matrix[:3, :3].tolist(), "t": (100 * matrix[:3, 3:]).tolist(),
                 }
             )  # fmt: skip
-            pictures = [people.picture(c, f) for f in range(people.frames)]
             if video:
                 path = folder / "hdVideos" / f"hd_00_{camera:02d}.mp4"
-                write_video(path, [np.zeros_like(pictures[0]), *pictures], FIRST)
+                write_video(path, [np.zeros_like(drawn[c][0]), *drawn[c]], FIRST)
                 continue
             (folder / "hdImgs" / f"00_{camera:02d}").mkdir(parents=True)
-            for f, picture in enumerate(pictures):
+            for f, picture in enumerate(drawn[c]):
                 file = f"00_{camera:02d}_{FIRST + 10 * f:08d}.jpg"
                 cv2.imwrite(str(folder / "hdImgs" / f"00_{camera:02d}" / file), picture[..., ::-1])
         (folder / f"calibration_{name}.json").write_text(json.dumps({"calibDataSource": "norm", "cameras": views}))

@@ -33,6 +33,7 @@ def write(root: Path, people: People, split: str = "test", cameras: bool = True)
     """``people`` of size (256, 256). cameras: with the keys that tell of them."""
     assert people.size == (SIDE, SIDE)
     columns: dict[str, list[Array]] = {}
+    drawn = [[people.picture(c, f) for f in range(people.frames)] for c in range(len(people.intrinsics))]
     for p, c, f in rows(people):
         points = joints(people, c, p)[f]
         matrix = people.world_to_camera[c, f]
@@ -51,7 +52,7 @@ def write(root: Path, people: People, split: str = "test", cameras: bool = True)
             columns.setdefault(key, []).append(np.asarray(value))
         folder = root / split / f"seq_{p:03d}" / f"cam_{c:02d}"
         folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"image_{f:06d}.png"), people.picture(c, f)[..., ::-1])
+        cv2.imwrite(str(folder / f"image_{f:06d}.png"), drawn[c][f][..., ::-1])
     with h5py.File(root / split / "labels.h5", "w") as file:
         for key, values in columns.items():
             file[key] = np.stack(values)
