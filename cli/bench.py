@@ -23,6 +23,7 @@ import yaml
 from rich.console import Console
 
 from datamodules.readers import READERS, PoseReader, make_reader
+from datamodules.readers.places import require_dataset
 from human.errors import PosesynError
 from metrics.prediction_files import read_predictions
 from metrics.protocols import PROTOCOLS, Protocol, protocols_of
@@ -34,11 +35,12 @@ def parse_data(words: Sequence[str]) -> dict[str, tuple[str, Path, dict[str, Any
     """NAME=PATH, NAME:SPLIT=PATH or NAME:SPLIT,OPTION=VALUE=PATH -> (reader, path, options) by the table's name."""
     out = {}
     for word in words:
-        left, equals, path = word.rpartition("=")
-        if not equals or not path:
+        left, equals, path = word.rpartition("=") if "=" in word.split("/")[0] else (word, "=", "")
+        if not equals:
             raise PosesynError(f"bench: --data {word}: say SET=FOLDER or SET:SPLIT=FOLDER, as 3dpw=/data/3DPW")
         name, _, more = left.partition(":")
         READERS.get(name)
+        path = path or str(require_dataset(name))
         options: dict[str, Any] = {}
         for part in filter(None, more.split(",")):
             key, has, value = part.partition("=")
@@ -92,7 +94,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     config = args.config or config_of(Path(args.ckpt))
     estimator = load_estimator(config, args.ckpt)
     written = yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("data") or {}
-    scale = args.box_scale or float(written.get("box_scale", 1.25))
+    scale = args.box_scale or written.get("box_scale", 1.25)
     writer = Benchmark(str(args.out), args.overwrite, tables=False)
     data = BenchmarkData(readers, estimator.image_size, scale, args.batch_size, args.workers, args.limit)
     trainer = L.Trainer(
@@ -133,7 +135,12 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--ckpt", help="the estimator's weights: a run's checkpoint, or the original code's")
     parser.add_argument("--config", type=Path, help="the run's config.yaml; default: the one beside the checkpoint")
     parser.add_argument("--predictions", type=Path, help="folder of SET.npz made elsewhere, instead of --ckpt")
-    parser.add_argument("--data", nargs="+", metavar="SET[:SPLIT]=FOLDER", help="data sets and where they are")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="SET[:SPLIT][=FOLDER]",
+        help="data sets, and where they are (default: below POSESYN_DATA)",
+    )
     parser.add_argument("--protocol", nargs="+", default=[], help="only these (default: all of the sets and splits)")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder of the tables and predictions")
     parser.add_argument(
@@ -143,7 +150,7 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--limit", type=int, default=0, help="only so many persons of each set, spread over it")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=1, help="processes that read pictures, on each rank")
-    parser.add_argument("--box-scale", type=float, default=0.0, help="crop side over the box's; default: the config's")
+    parser.add_argument("--box-scale", type=yaml.safe_load, help="crop side over the box's; default: the config's")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--devices", default="auto")
     parser.add_argument("--overwrite", action="store_true", help="drop predictions in OUT that were made differently")

@@ -107,7 +107,7 @@ def read_crop(reader: PoseReader, row: int, affine: np.ndarray, size: int) -> tu
 
 
 def augmented_crops(
-    reader: PoseReader, rows: np.ndarray, seeds: np.ndarray, size: int, box_scale: float, aug: Augmentation
+    reader: PoseReader, rows: np.ndarray, seeds: np.ndarray, size: int, box_scale: float | str, aug: Augmentation
 ) -> PoseBatch:
     """Training crops; each is a function of its row and seed."""
     affines, images, flips, pictures = [], [], [], []
@@ -159,7 +159,7 @@ class CropSet:
 
     reader: PoseReader
     size: int = 128
-    box_scale: float = 1.25
+    box_scale: float | str = 1.25
     cache: Path | None = None
     _pixels: np.ndarray | None = field(default=None, repr=False)
     _pictures: np.ndarray | None = field(default=None, repr=False)  # (N,2) height, width; 0: unreadable

@@ -22,6 +22,7 @@ from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged
 from human.batch import PoseBatch
+from human.crop_scale import check_crop_scale
 from human.detectors import PersonDetector, make_detector
 from human.errors import PosesynError
 from synth.pool import Pool
@@ -49,7 +50,8 @@ class PoseDataModule(L.LightningDataModule):
         steps_per_epoch: batches per epoch; the mixture has no end of its own.
         workers: loader processes on each rank; 0 loads in the trainer.
         seed: of the mixture and of everything synthesised.
-        box_scale: crop side over the longer side of a person's box when mining and validating.
+        box_scale: crop side over the longer side of a person's box when mining, validating and predicting, or the
+            convention of a paper's estimator: "spin", "cliff", "hmr2", … (:mod:`human.crop_scale`).
         pool: folder of the pool of synthetic samples; default: ``pool`` in the run folder.
         images: what ``predict`` looks at: a folder of pictures. Nothing else of the data is needed for it.
         crops: these are crops of one person each.
@@ -68,7 +70,7 @@ class PoseDataModule(L.LightningDataModule):
         steps_per_epoch: int = 100,
         workers: int = 1,
         seed: int = 0,
-        box_scale: float = 1.25,
+        box_scale: float | str = 1.25,
         pool: str | None = None,
         images: str | None = None,
         crops: bool = False,
@@ -89,6 +91,7 @@ class PoseDataModule(L.LightningDataModule):
             )
         self.image_size, self.batch_size, self.steps_per_epoch = image_size, batch_size, steps_per_epoch
         self.workers, self.seed, self.box_scale = workers, seed, box_scale
+        check_crop_scale(box_scale, "data.box_scale")
         if picture_focal is not None and not picture_focal > 0:
             raise PosesynError(f"data.picture_focal={picture_focal}: give pixels, more than 0")
         self.images, self.picture_focal = images, picture_focal

@@ -89,6 +89,8 @@ class PoseEstimator(DomainTraining):
         domain: domain adaptation between the synthetic and the real samples; default: none.
     """
 
+    #: How the original cuts its crops (:mod:`human.crop_scale`): what ``data.box_scale`` should be for its weights.
+    crop_convention: str | None = None
     #: Beginnings of the names of weights that are not the network's: neither saved as weights nor loaded.
     not_predicting: tuple[str, ...] = ("body.", "domain.")
 

@@ -72,7 +72,7 @@ class Case:
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith(("pck@", "pck2d", "oks", "auc2d")) for m in self.protocol.metrics)
+        return any(m.startswith(("pck@", "oks_")) for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:

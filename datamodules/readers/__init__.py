@@ -9,8 +9,10 @@ from datamodules.readers import (
     muco,
     panoptic,
     pose2sim,
+    rich,
     skipose,
     sports2d,
+    ssp3d,
     threedpw,
 )
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
@@ -28,7 +30,9 @@ __all__ = [
     "muco",
     "panoptic",
     "pose2sim",
+    "rich",
     "skipose",
     "sports2d",
+    "ssp3d",
     "threedpw",
 ]

@@ -78,6 +78,20 @@ def posed_joints(name: str, betas: Array, pose: Array, transl: Array) -> Array:
     return np.concatenate(out) if out else np.zeros((0, 24, 3))
 
 
+def project(points_NJ3: Array, intrinsics: Array) -> Array:
+    """(N,J,2) px of points in the camera's frame; not finite where they lie in the camera's plane."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        homogeneous = points_NJ3 @ np.swapaxes(intrinsics, -1, -2)
+        return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
+
+
+def boxes_or(boxes_N4: Array, points_NJ2: Array) -> Array:
+    """The boxes (xyxy), and where one is empty or not finite the tight box of the points."""
+    with np.errstate(invalid="ignore"):
+        whole = np.asarray(np.isfinite(boxes_N4).all(1) & np.greater(boxes_N4[:, 2:], boxes_N4[:, :2]).all(1))
+    return np.where(whole[:, None], boxes_N4, np.concatenate([points_NJ2.min(1), points_NJ2.max(1)], 1))
+
+
 def _file(name: str) -> str:
     return str(find_body_file(VARIANTS[name]))
 

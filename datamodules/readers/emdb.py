@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.readers.base import READERS
-from datamodules.readers.body_labels import GENDERS, body_facts, body_name, place
+from datamodules.readers.body_labels import GENDERS, body_facts, body_name, boxes_or, place
 from datamodules.readers.files import read_pickle, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -79,9 +79,6 @@ class EmdbReader(IndexedReader):
             self.skipped.add("frames that EMDB calls bad", f"emdb/{folder}/{first:05d}", int((~good).sum()))
         placed = place(body_name("smpl", gender), betas, pose.reshape(frames, 24, 3)[good], trans, camera)
         kept = np.flatnonzero(good)
-        with np.errstate(invalid="ignore"):
-            empty = ~(boxes[good][:, 2:] > boxes[good][:, :2]).all(1)
-        bbox = np.where(empty[:, None], np.concatenate([pixels.min(1), pixels.max(1)], 1), boxes[good])
         labelled = np.ones((len(kept), 24, 1))
         return Persons(
             ids=[f"emdb/{folder}/{f:05d}" for f in kept.tolist()],
@@ -89,7 +86,7 @@ class EmdbReader(IndexedReader):
             native2d=np.concatenate([pixels, labelled], 2),
             native3d=np.concatenate([placed.joints, labelled], 2),
             intrinsics=np.broadcast_to(of("camera.intrinsics", 3, 3), (len(kept), 3, 3)),
-            bbox=bbox,
+            bbox=boxes_or(boxes[good], pixels),
             more={
                 "pose": placed.pose,
                 "betas": betas,

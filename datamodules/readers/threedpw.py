@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from datamodules.readers.base import READERS
+from datamodules.readers.body_labels import boxes_or, project
 from datamodules.readers.files import read_pickle, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -73,7 +74,7 @@ class ThreeDPWReader(IndexedReader):
             pictures=[f"imageFiles/{sequence}/image_{f:05d}.jpg" for f in frames],
             native3d=native3d,
             intrinsics=np.broadcast_to(intrinsics, (len(frames), 3, 3)),
-            bbox=_or_projected(bbox, native3d, intrinsics),
+            bbox=boxes_or(bbox, project(native3d[..., :3], intrinsics)),
             more={**columns, "sequence": np.full(len(frames), number)},
         )
 
@@ -119,14 +120,3 @@ class ThreeDPWReader(IndexedReader):
             "person": np.full(count, person),
             "detected": found[..., 0].sum(1),
         }
-
-
-def _or_projected(
-    bbox: npt.NDArray[np.float64], native3d: npt.NDArray[np.float64], intrinsics: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """``bbox``, and where it is empty the box of the projected joints."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        points = native3d[..., :3] @ intrinsics.T
-        points = points[..., :2] / points[..., 2:]
-        empty = ~(np.isfinite(bbox).all(1) & (bbox[:, 2:] > bbox[:, :2]).all(1))
-    return np.where(empty[:, None], np.concatenate([points.min(1), points.max(1)], 1), bbox)
