@@ -142,6 +142,8 @@ def evaluate(
                 continue
             try:
                 pair = MEASURES[name][0](case, number)
+                if protocol.average == "group":
+                    pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
             except NotMeasured as reason:
                 _noted(out, [metric], reason)
@@ -195,6 +197,14 @@ def _whole(out: Evaluation, predicted: Predictions) -> None:
         if metric in protocol.metrics:
             nan = float("nan")
             out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+
+
+def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """Each person's value in the column of their group: the average over columns is that over groups."""
+    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
+    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
+    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
+    return out[0], out[1]
 
 
 def _chunks(count: int) -> Iterator[Array]:

@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "native2d": ("float32", "(J,3) px of the picture, confidence; in the reader's `skeleton`"),
         "native3d": ("float32", "(J,4) metres, camera frame (absolute where the set has that), confidence"),
+        "universal3d": ("float32", "(J,4) as native3d, of a skeleton scaled to one height for all (MPI-INF-3DHP)"),
         "state": ("int8", "(J,) the set's own visibility flag, as written"),
         "pose": (
             "float32",

@@ -22,7 +22,7 @@ from human.registry import Registry
 #: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one;
 #: "vertices": points of the mesh, named by their numbers.
 SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "vertices")
-AVERAGES = ("person", "label", "joint")
+AVERAGES = ("person", "label", "joint", "group")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Protocol:
         normaliser_scale: factor on it.
         weights: whether labels count by their "confidence" or all alike ("mask").
         states: values of the column "state" that count; () counts every label.
-        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean.
+        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean, or over the "group"s
+            (the truth's column, numbers below ``settings["groups"]``) of each group's persons' mean.
         cluster: what confidence intervals resample: "person", "picture" or "sequence".
         matching: "given" (by id), or a name in ``metrics.matching``.
         settings: what single measures take (``metrics.measures``).
