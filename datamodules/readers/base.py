@@ -113,7 +113,8 @@ class PoseReader(ABC):
 
     Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
     ``source`` tells two folders of pictures with equal labels apart (crops are cached under it). ``body``: which model
-    ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none).
+    ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none); ``checked``: the index need not be
+    validated again.
     """
 
     name: str
@@ -122,6 +123,7 @@ class PoseReader(ABC):
     index: PersonIndex
     source: str = ""
     body: str = ""
+    checked: bool = False
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:
@@ -145,7 +147,8 @@ def make_reader(name: str, options: dict[str, Any]) -> PoseReader:
     except TypeError as error:
         raise PosesynError(f"options of reader {name!r}: {error}; it takes {inspect.signature(reader)}") from None
     made = reader(**options)
-    made.index.validate()
+    if not made.checked:
+        made.index.validate()
     return made
 
 
