@@ -15,6 +15,7 @@ import numpy.typing as npt
 from human.errors import PosesynError
 from human.registry import Registry
 from human.skeleton import POSE32, convert, get_skeleton
+from metrics.truth import Truth
 
 READERS: Registry[type[PoseReader]] = Registry("reader")
 
@@ -26,7 +27,11 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "native2d": ("float32", "(J,3) px of the picture, confidence; in the reader's `skeleton`"),
         "native3d": ("float32", "(J,4) metres, camera frame (absolute where the set has that), confidence"),
         "state": ("int8", "(J,) the set's own visibility flag, as written"),
-        "pose": ("float32", "(K,3) rotation vectors, the root first, turned into the camera frame; of `body`"),
+        "pose": (
+            "float32",
+            "(K,3) rotation vectors in the body file's order (24, 52, 55), the root first, turned into the "
+            "camera frame; hands whole, the mean hand in them",
+        ),
         "betas": ("float32", "(S,)"),
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
@@ -113,8 +118,8 @@ class PoseReader(ABC):
 
     Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
     ``source`` tells two folders of pictures with equal labels apart (crops are cached under it). ``body``: which model
-    ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none); ``checked``: the index need not be
-    validated again.
+    ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none). ``split`` and ``pictures`` (a name for
+    each person's picture) as far as the set has them. ``checked``: the index need not be validated again.
     """
 
     name: str
@@ -123,11 +128,26 @@ class PoseReader(ABC):
     index: PersonIndex
     source: str = ""
     body: str = ""
+    split: str = ""
+    pictures: Sequence[str] = ()
     checked: bool = False
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) RGB picture of person ``i``; :class:`PosesynError` names a picture that cannot be read."""
+
+    def truth(self) -> Truth:
+        """What an evaluation compares with; columns are not copied."""
+        if not len(self.index):
+            raise PosesynError(f"{self.name} has nobody to evaluate on")
+        index = self.index
+        columns: dict[str, npt.NDArray[Any]] = dict(index.extras)
+        columns |= {name: getattr(index, name) for name in ("bbox_xyxy", "intrinsics", "image")}
+        skeleton = self.skeleton if "native2d" in columns else "pose32"
+        if "native2d" not in columns:
+            columns |= {"native2d": index.joints2d, "native3d": index.joints3d}
+        pictures = self.pictures or [str(number) for number in index.image]
+        return Truth(self.name, self.split, skeleton, self.body, index.ids, pictures, columns)
 
     def describe(self) -> str:
         """One line: what, how many, which labels, licence."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from datamodules.readers.base import EXTRAS, PersonIndex, PoseReader
-from datamodules.readers.index_store import Names, Skipped, Stored, index_folder, open_index, open_or_build, stamp
+from datamodules.readers.index_store import Skipped, Stored, index_folder, open_index, open_or_build, stamp
 from datamodules.readers.pictures import read_picture
 from human.errors import PosesynError
 from human.skeleton import convert, get_skeleton
@@ -96,7 +96,7 @@ class IndexedReader(PoseReader):
 
     def _use(self, stored: Stored) -> None:
         columns = dict(stored.columns)
-        self.pictures: Names = columns.pop("pictures")
+        self.pictures = columns.pop("pictures")
         base = {
             n: columns.pop(n) for n in ("ids", "bbox_xyxy", "joints2d", "joints3d", "intrinsics", "people", "image")
         }

@@ -1,0 +1,234 @@
+"""Predictions against a data set's truth under a protocol: a figure, its confidence interval, who stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from human.errors import PosesynError
+from human.rng import generator
+from metrics.measures import MEASURES, Case, NotMeasured
+from metrics.protocols.base import Protocol
+from metrics.truth import Predictions, Truth
+
+Array = npt.NDArray[Any]
+CHUNK = 64  # persons whose meshes are in memory at a time
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``value`` in ``unit`` with its 95 % interval [``low``, ``high``] (bootstrap over the protocol's clusters), of
+    ``count`` persons; ``missing`` more should have been counted but were not predicted."""
+
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    count: int
+    missing: int
+
+
+@dataclass
+class Evaluation:
+    """What came of a protocol, person by person: ``values`` holds (numerator, denominator), (N,K) float64 each, by
+    metric; ``single`` figures that only a whole set has; ``notes``: why a metric is absent."""
+
+    protocol: Protocol
+    truth: Truth
+    values: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    single: dict[str, Figure] = field(default_factory=dict)
+    missing: Array = field(default_factory=lambda: np.zeros(0, bool))
+    notes: list[str] = field(default_factory=list)
+
+    def figures(self, resamples: int = RESAMPLES) -> list[Figure]:
+        """One for each metric that could be taken, in the protocol's order."""
+        groups = clusters(self.protocol.cluster, self.truth)
+        out = []
+        for metric in self.protocol.metrics:
+            if metric in self.single:
+                out.append(self.single[metric])
+            elif metric in self.values:
+                numerator, denominator = self.values[metric]
+                value, low, high = interval(numerator, denominator, groups, f"{self.protocol.hash}/{metric}", resamples)
+                counted = (denominator > 0).any(1)
+                figure = Figure(metric, unit_of(metric), value, low, high, int(counted.sum()), int(self.missing.sum()))
+                out.append(figure)
+        return out
+
+    def per_person(self, metric: str) -> Array:
+        """(N,) the metric of each person, NaN where it is not counted."""
+        numerator, denominator = self.values[metric]
+        with np.errstate(invalid="ignore"):
+            return np.nansum(numerator, 1) / np.where(denominator.sum(1) > 0, denominator.sum(1), np.nan)
+
+    def by_bin(self, metric: str, numbers_N: Array, edges: Array) -> list[tuple[float, float, float, int]]:
+        """(from, to, mean, persons) for bins of any number that each person has."""
+        per_person = self.per_person(metric)
+        out = []
+        for low, high in pairwise(edges):
+            inside = (numbers_N >= low) & (numbers_N < high) & np.isfinite(per_person)
+            mean = float(per_person[inside].mean()) if inside.any() else float("nan")
+            out.append((float(low), float(high), mean, int(inside.sum())))
+        return out
+
+
+def unit_of(metric: str) -> str:
+    return MEASURES[split_metric(metric)[0]][1]
+
+
+def split_metric(metric: str) -> tuple[str, float]:
+    """ "pck@0.2" is "pck" and 0.2."""
+    name, _, number = metric.partition("@")
+    if name not in MEASURES:
+        raise PosesynError(f"no metric is called {name!r}; known: {', '.join(sorted(MEASURES))}")
+    return name, float(number or "nan")
+
+
+def evaluate(
+    protocol: Protocol,
+    predicted: Predictions,
+    truth: Truth,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Every metric of the protocol.
+
+    Args:
+        truth: the split that the protocol names; :attr:`Protocol.keep` is applied here.
+        progress: told of the persons done.
+
+    Raises:
+        PosesynError: the truth lacks what the protocol needs (another data set, a body file that is missing), or the
+            predictions name persons that the truth does not have and none that it has.
+    """
+    if truth.dataset != protocol.dataset:
+        raise PosesynError(f"protocol {protocol.name} is for {protocol.dataset}, this is {truth.dataset}")
+    truth = truth.rows(np.flatnonzero(kept(protocol, truth)))
+    if not len(truth):
+        raise PosesynError(f"protocol {protocol.name} leaves nobody of {truth.dataset} ({truth.split})")
+    predicted = matched(protocol, predicted, truth)
+    out = Evaluation(protocol, truth, missing=np.ones(len(truth), bool))
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    missing: list[Array] = []
+    for rows in _chunks(len(truth)):
+        case = Case(protocol, truth.rows(rows), predicted.rows(rows))
+        for metric in protocol.metrics:
+            name, number = split_metric(metric)
+            try:
+                pair = MEASURES[name][0](case, number)
+                parts.setdefault(metric, []).append(pair)
+            except NotMeasured as reason:
+                if (note := f"{metric}: {reason}") not in out.notes:
+                    out.notes.append(note)
+        try:
+            missing.append((case.missing & (case.weight > 0).any(1)).numpy())
+        except NotMeasured:
+            missing.append(np.ones(len(rows), bool))
+        if progress is not None:
+            progress(len(rows))
+    out.missing = np.concatenate(missing)
+    for metric, pairs in parts.items():
+        columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
+        if len(columns[0]) == len(truth):
+            out.values[metric] = (columns[0], columns[1])
+    return out
+
+
+def _chunks(count: int) -> Iterator[Array]:
+    return (np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+
+
+def kept(protocol: Protocol, truth: Truth) -> Array:
+    """(N,) bool: the persons whom the protocol counts."""
+    keep = np.ones(len(truth), bool)
+    for column, operator, value in protocol.keep:
+        numbers = np.asarray(truth[column])
+        if operator == "==":
+            keep &= numbers == value
+        elif operator == ">=":
+            keep &= numbers >= value
+        elif operator == "in":
+            keep &= np.isin(numbers, list(value))
+        elif operator == "every":
+            keep &= numbers % value == 0
+        elif operator == "least":
+            keep &= (numbers[..., -1] > 0).sum(1) >= value
+        else:
+            raise PosesynError(f"protocol {protocol.name}: no condition is called {operator!r}")
+    return keep
+
+
+def matched(protocol: Protocol, predicted: Predictions, truth: Truth) -> Predictions:
+    """The predictions in the truth's order; NaN for persons of whom there is none."""
+    if protocol.matching != "given":
+        from metrics.matching import MATCHINGS
+
+        return MATCHINGS[protocol.matching](protocol, predicted, truth)
+    rows: dict[str, int] = {}
+    for row, name in enumerate(predicted.ids):
+        if name in rows:
+            raise PosesynError(f"the predictions have the person {name!r} twice")
+        rows[name] = row
+    order = np.array([rows.get(name, -1) for name in truth.ids])
+    if len(predicted) and (order < 0).all():
+        raise PosesynError(
+            f"none of the predictions' persons (as {predicted.ids[0]!r}) is in {truth.dataset} ({truth.split}), whose "
+            f"persons are called as {truth.ids[0]!r}"
+        )
+    return predicted.rows(order)
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+def clusters(kind: str, truth: Truth) -> Array:
+    """(N,) number of the group that each person is resampled with."""
+    if kind == "person":
+        return np.arange(len(truth))
+    if kind == "sequence" and "sequence" in truth.columns:
+        values: Any = np.asarray(truth["sequence"])
+    else:
+        values = np.asarray(list(truth.pictures))
+    return np.unique(values, return_inverse=True)[1]
+
+
+def average(numerator_NK: Array, denominator_NK: Array) -> float:
+    """Mean over K of each column's quotient of sums; columns never counted are left out."""
+    return float(_averages(np.nansum(numerator_NK, 0)[None], denominator_NK.sum(0)[None])[0])
+
+
+def _averages(numerator_RK: Array, denominator_RK: Array) -> Array:
+    counted = denominator_RK > 0
+    quotient = np.where(counted, numerator_RK / np.where(counted, denominator_RK, 1), 0.0)
+    columns = counted.sum(1)
+    return np.where(columns > 0, quotient.sum(1) / np.maximum(columns, 1), np.nan)
+
+
+def interval(
+    numerator_NK: Array, denominator_NK: Array, groups_N: Array, key: str, resamples: int = RESAMPLES
+) -> tuple[float, float, float]:
+    """The average and its 95 % percentile interval, groups drawn with replacement; the same each time for a ``key``."""
+    count = int(groups_N.max()) + 1 if len(groups_N) else 0
+    shape = (count, numerator_NK.shape[1])
+    sums, totals = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, groups_N, np.nan_to_num(numerator_NK))
+    np.add.at(totals, groups_N, denominator_NK)
+    value = average(numerator_NK, denominator_NK)
+    if count < 2 or not np.isfinite(value) or resamples < 2:
+        return value, float("nan"), float("nan")
+    rng = generator("bootstrap", key)
+    drawn = []
+    step = max(1, 4_000_000 // count)
+    for start in range(0, resamples, step):
+        number = min(step, resamples - start)
+        chosen = rng.integers(0, count, (number, count)) + count * np.arange(number)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=number * count).reshape(number, count).astype(np.float64)
+        drawn.append(_averages(times @ sums, times @ totals))
+    low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])
+    return value, float(low), float(high)

@@ -1,0 +1,5 @@
+"""Evaluation protocols of the data sets, under the names of the code bases that use them."""
+
+from metrics.protocols.base import PROTOCOLS, Joints, Protocol, Published, protocol, protocols_of
+
+__all__ = ["PROTOCOLS", "Joints", "Protocol", "Published", "protocol", "protocols_of"]
