@@ -1,9 +1,10 @@
 """Floor 4: what happens around the training steps."""
 
+from callbacks.benchmark import Benchmark
 from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
 from callbacks.gallery import Gallery
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "EpochTable", "Gallery", "PredictionWriter", "Refresh"]
+__all__ = ["EMA", "Benchmark", "EpochTable", "Gallery", "PredictionWriter", "Refresh"]

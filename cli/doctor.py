@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from datamodules.readers.places import VARIABLE as DATA_VARIABLE
+from datamodules.readers.places import data_folders
 from human.assets import cache_root, get_asset, load_manifest, locate
 from human.body_folders import GENDERS, VARIABLE, Variant, find_body_file, search_folders
 from human.registry import Registry
+from human.regressors import FILES, find_regressor
 from human.smpl_files import LAYOUTS
 
 _PACKAGES = (
@@ -31,6 +34,7 @@ def registries() -> dict[str, Registry[Any]]:
     from human.detectors import DETECTORS
     from human.motion import MOTION_BANKS
     from lightning_modules import ESTIMATORS
+    from metrics.protocols import PROTOCOLS
     from synth.backgrounds import BACKGROUND_BANKS
     from synth.engines import ENGINES
 
@@ -43,6 +47,7 @@ def registries() -> dict[str, Registry[Any]]:
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
+        "evaluation protocols": PROTOCOLS,
     }
 
 
@@ -74,12 +79,46 @@ def examine(console: Console) -> None:
         console.print(
             f"not fetched yet (done on first use, or `posesyn assets fetch NAME`): {', '.join(missing)}", soft_wrap=True
         )
+    console.print(data_sets())
+    console.print(
+        f"data sets are looked for in: {', '.join(map(str, data_folders()))} (add folders with {DATA_VARIABLE})",
+        soft_wrap=True,
+        highlight=False,
+    )
     console.print(licensed_bodies())
     console.print(
         f"licensed bodies are looked for in: {', '.join(map(str, search_folders()))} (add folders with {VARIABLE})",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def data_sets() -> Table:
+    """Which data sets are here, which splits have their label files, and how to get the others."""
+    import datamodules.readers  # noqa: F401 - makes the names known
+    from datamodules.readers.base import READERS
+    from datamodules.readers.indexed import IndexedReader
+    from datamodules.readers.places import look
+
+    table = Table(title="data sets", show_header=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("place", overflow="fold")
+    for name in READERS:
+        reader = READERS.get(name)
+        if not issubclass(reader, IndexedReader):
+            table.add_row(name, f"comes with posesyn or by path; {reader.licence}")
+            continue
+        place = look(name)
+        if place.folder is None:
+            table.add_row(name, f"[yellow]not here[/yellow]: {escape(place.problem)}")
+        else:
+            splits = ", ".join(f"{split} ({count})" for split, count in place.splits.items())
+            problem = f" [red]{escape(place.problem)}[/red]" if place.problem else ""
+            table.add_row(name, escape(f"{place.folder}: {splits or 'no labels'}") + problem)
+    for kind, path in {n: find_regressor(n) for n in FILES}.items():
+        table.add_row(FILES[kind].file, str(path) if path else "[yellow]not here[/yellow]: part of SPIN's data "
+                      "(https://github.com/nkolot/SPIN, fetch_data.sh); goes beside the body models")  # fmt: skip
+    return table
 
 
 def licensed_bodies() -> Table:

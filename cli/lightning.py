@@ -30,8 +30,9 @@ def main(args: Any = None) -> None:
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.image_size", "model.init_args.image_size")
             parser.link_arguments("model.init_args.body", "data.body")
-            # Known to every command, so that a run's config.yaml serves them all; it acts in `predict`.
+            # Known to every command, so that a run's config.yaml serves them all; they act in `predict` and in `test`.
             parser.add_lightning_class_args(callbacks.PredictionWriter, "predictions")
+            parser.add_lightning_class_args(callbacks.Benchmark, "benchmark")
 
     torch.set_float32_matmul_precision("high")
     try:
@@ -68,7 +69,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # Frozen layers are in eval mode on purpose.
     warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training.*")
-    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading a checkpoint.*")
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -1,4 +1,4 @@
-"""``posesyn assets|doctor|export``: everything that is not training."""
+"""``posesyn assets|bench|doctor|export``: everything that is not training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from human.errors import PosesynError
 USAGE = """usage: posesyn COMMAND ...
 
 commands:
+  bench     an estimator, or predictions made elsewhere, on data sets under their protocols
   assets    list and fetch the files that posesyn can download
   doctor    what this machine has: versions, devices, assets; --list shows every registered plug-in
   export    an estimator as a file that runs without posesyn: torch.export or ONNX
@@ -21,6 +22,12 @@ Training, validation and prediction: lightning fit|validate|test|predict --confi
 
 def _assets(argv: Sequence[str]) -> None:
     from cli.assets import run
+
+    run(argv)
+
+
+def _bench(argv: Sequence[str]) -> None:
+    from cli.bench import run
 
     run(argv)
 
@@ -37,7 +44,12 @@ def _export(argv: Sequence[str]) -> None:
     run(argv)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"assets": _assets, "doctor": _doctor, "export": _export}
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "assets": _assets,
+    "bench": _bench,
+    "doctor": _doctor,
+    "export": _export,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

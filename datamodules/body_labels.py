@@ -53,8 +53,9 @@ def fill_body(
 
     Args:
         kind: the reader's ``body``; "" has no parameters.
-        own: name of the estimator's body. ``betas`` count only where they are this body's, gender included;
-            elsewhere ``transl`` is that of its mean shape. Rotations carry over between all bodies of SMPL's tree.
+        own: name of the estimator's body. ``betas`` count only where they are this body's, gender included (the first
+            10 of more, which are the nearest shape); elsewhere ``transl`` is that of its mean shape. Rotations carry
+            over between all bodies of SMPL's tree.
 
     Raises:
         PosesynError: a kind of body that is not known, or no file of the body ``own``.
@@ -74,14 +75,14 @@ def fill_body(
     pose = _seen(np.where(has_pose[:, None, None], pose, 0.0), matrices, flip) * has_pose[:, None, None]
 
     betas = np.zeros((len(rows), BETAS))
-    has_betas = np.zeros(len(rows), bool)
+    has_betas = whole = np.zeros(len(rows), bool)
     if "betas" in extras:
         given = np.asarray(extras["betas"][rows], np.float64)
         gender = extras["gender"][rows] if "gender" in extras else np.zeros(len(rows), np.int8)
         mine = np.array([kind + _GENDER.get(int(g), "_unknown") == own for g in gender])
-        # A shape told with more numbers than the estimator has is another shape.
-        fits = np.isfinite(given).all(1) & (np.abs(given[:, BETAS:]) < 1e-6).all(1)
-        has_betas = used & mine & fits
+        has_betas = used & mine & np.isfinite(given).all(1)
+        # With the further numbers left out the pelvis lies elsewhere.
+        whole = (np.abs(given[:, BETAS:]) < 1e-6).all(1)
         betas[:, : given.shape[1]] = np.where(has_betas[:, None], given[:, :BETAS], 0.0)
 
     rest = template + betas @ directions.T
@@ -90,7 +91,7 @@ def fill_body(
     place = pelvis[:, :3]
     if "transl" in extras:
         transl = np.asarray(extras["transl"][rows], np.float64)
-        exact = has_betas & np.isfinite(transl).all(1)
+        exact = has_betas & whole & np.isfinite(transl).all(1)
         place, known = np.where(exact[:, None], rest + transl, place), known | exact
     has_transl = used & known & np.isfinite(place).all(1) & np.isfinite(index.intrinsics[rows]).all((1, 2))
     turned = np.einsum("nij,nj->ni", matrices, np.where(has_transl[:, None], place, 0.0)) - rest

@@ -116,7 +116,7 @@ def augmented_crops(
     rows: np.ndarray,
     seeds: np.ndarray,
     size: int,
-    box_scale: float,
+    box_scale: float | str,
     aug: Augmentation,
     body: str = "free",
 ) -> PoseBatch:
@@ -170,7 +170,7 @@ class CropSet:
 
     reader: PoseReader
     size: int = 128
-    box_scale: float = 1.25
+    box_scale: float | str = 1.25
     cache: Path | None = None
     body: str = "free"
     _pixels: np.ndarray | None = field(default=None, repr=False)

@@ -121,7 +121,7 @@ class Pictures(Dataset[FoundPicture]):
         files: which ones.
         detector: says where people are.
         size: side of the crops, px.
-        box_scale: crop side over the longer side of a person's box.
+        box_scale: crop side over the longer side of a person's box, or a convention (:mod:`human.crop_scale`).
         focal: px, of all pictures' cameras; None: EXIF's, else the diagonal.
     """
 
@@ -131,7 +131,7 @@ class Pictures(Dataset[FoundPicture]):
         files: Sequence[str],
         detector: PersonDetector,
         size: int,
-        box_scale: float,
+        box_scale: float | str,
         focal: float | None = None,
     ) -> None:
         self.folder, self.files, self.detector = folder, list(files), detector
@@ -154,7 +154,7 @@ class Pictures(Dataset[FoundPicture]):
         found = self.detector(image, file)
         people, crops = [], np.zeros((len(found), self.size, self.size, 3), np.uint8)
         for k, (box, score) in enumerate(zip(found.boxes, found.score, strict=True)):
-            cx, cy, side = square_box(box, self.box_scale)
+            cx, cy, side = square_box(box, self.box_scale, detected=True)
             affine = crop_affine((cx, cy), side, self.size)
             crops[k] = warp_image(image, affine, self.size)
             people.append(FoundPerson(file, k, box, float(score), affine, camera))

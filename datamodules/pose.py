@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from datamodules.benchmark import BenchmarkData
 from datamodules.crops import CropSet
 from datamodules.images import PeopleLoader, Pictures, list_pictures
 from datamodules.mining import JoinedCrops
@@ -21,6 +22,7 @@ from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged
 from human.batch import PoseBatch
+from human.crop_scale import check_crop_scale
 from human.detectors import PersonDetector, make_detector
 from human.errors import PosesynError
 from synth.pool import Pool
@@ -41,13 +43,15 @@ class PoseDataModule(L.LightningDataModule):
     Args:
         sources: the sources of the training mixture; their order is part of the keys.
         mine: what the EEM looks at. It may be (and usually is) what is trained on; it must not be what is validated on.
-        validate: what ``validate`` and ``test`` measure, each on its own.
+        validate: what ``validate`` measures, each on its own.
+        test: what ``test`` measures under the data sets' protocols; default: as ``validate``.
         image_size: side of the crops, pixels.
         batch_size: of the global batch, all ranks together.
         steps_per_epoch: batches per epoch; the mixture has no end of its own.
         workers: loader processes on each rank; 0 loads in the trainer.
         seed: of the mixture and of everything synthesised.
-        box_scale: crop side over the longer side of a person's box when mining and validating.
+        box_scale: crop side over the longer side of a person's box when mining, validating and predicting, or the
+            convention of a paper's estimator: "spin", "cliff", "hmr2", … (:mod:`human.crop_scale`).
         pool: folder of the pool of synthetic samples; default: ``pool`` in the run folder.
         images: what ``predict`` looks at: a folder of pictures. Nothing else of the data is needed for it.
         crops: these are crops of one person each.
@@ -62,12 +66,13 @@ class PoseDataModule(L.LightningDataModule):
         sources: list[SampleSource],
         mine: list[ReaderConfig] | None = None,
         validate: list[ReaderConfig] | None = None,
+        test: list[ReaderConfig] | None = None,
         image_size: int = 128,
         batch_size: int = 64,
         steps_per_epoch: int = 100,
         workers: int = 1,
         seed: int = 0,
-        box_scale: float = 1.25,
+        box_scale: float | str = 1.25,
         pool: str | None = None,
         images: str | None = None,
         crops: bool = False,
@@ -83,13 +88,14 @@ class PoseDataModule(L.LightningDataModule):
         names = [s.name for s in sources]
         if len(set(names)) < len(names):
             raise PosesynError(f"data.sources: two sources have one name ({', '.join(names)}): set `name`")
-        self.sources, self.mine, self.validate = sources, mine or [], validate or []
+        self.sources, self.mine, self.validate, self.test = sources, mine or [], validate or [], test or []
         if len(set(self.validation_names)) < len(self.validate):
             raise PosesynError(
                 f"data.validate: two sets have one name ({', '.join(self.validation_names)}): set `name`"
             )
         self.image_size, self.batch_size, self.steps_per_epoch = image_size, batch_size, steps_per_epoch
         self.workers, self.seed, self.box_scale = workers, seed, box_scale
+        check_crop_scale(box_scale, "data.box_scale")
         if picture_focal is not None and not picture_focal > 0:
             raise PosesynError(f"data.picture_focal={picture_focal}: give pixels, more than 0")
         self.images, self.picture_focal = images, picture_focal
@@ -119,6 +125,13 @@ class PoseDataModule(L.LightningDataModule):
     @property
     def validation_names(self) -> list[str]:
         return [v.name or v.reader for v in self.validate]
+
+    @property
+    def test_names(self) -> list[str]:
+        names = [c.name or "-".join(filter(None, (c.reader, c.options.get("split")))) for c in self.test]
+        if len(set(names)) < len(names):
+            raise PosesynError(f"data.test: two sets have one name ({', '.join(names)}): set `name`")
+        return names
 
     @property
     def mining_data(self) -> JoinedCrops:
@@ -201,11 +214,22 @@ class PoseDataModule(L.LightningDataModule):
         rank, world = self._place()
         return [CropLoader(crops, 128, rank, world) for crops in self._validation]
 
+    @cached_property
+    def benchmark(self) -> BenchmarkData | None:
+        """What ``test`` looks at where ``data.test`` names data sets."""
+        if not self.test:
+            return None
+        readers = {name: make_reader(c.reader, c.options) for name, c in zip(self.test_names, self.test, strict=True)}
+        return BenchmarkData(readers, self.image_size, self.box_scale, self.batch_size, self.workers)
+
+    def test_dataloader(self) -> Any:
+        if self.benchmark is None:
+            return self.val_dataloader()
+        return self.benchmark.loaders(*self._place())
+
     def _place(self) -> tuple[int, int]:
         """This rank's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
-    test_dataloader = val_dataloader
 
     def predict_dataloader(self) -> list[CropLoader] | PeopleLoader:
         """People in the pictures of ``images``; without it, those of the validation sets."""

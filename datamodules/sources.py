@@ -19,6 +19,7 @@ from datamodules.crops import Augmentation, augmented_crops, distort
 from datamodules.readers import PoseReader, make_reader
 from human.batch import PoseBatch
 from human.body import BodyModel, load_body
+from human.crop_scale import check_crop_scale
 from human.errors import PosesynError
 from human.motion import MotionBank, load_motion_bank
 from human.record import Record
@@ -75,7 +76,7 @@ class RealSource(SampleSource):
         use_3d: False hides 3D labels, to train on 2D alone.
         labels: False hides all labels: pictures that only guide domain adaptation (crops still need persons' boxes).
         synthetic: whether this set's pictures are made, not taken.
-        box_scale: crop side over the longer side of the person's box.
+        box_scale: crop side over the longer side of the person's box, or a convention (:mod:`human.crop_scale`).
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class RealSource(SampleSource):
         name: str | None = None,
         weight: float | list[list[float]] = 1.0,
         use_3d: bool = True,
-        box_scale: float = 1.25,
+        box_scale: float | str = 1.25,
         augmentation: Augmentation | None = None,
         labels: bool = True,
         synthetic: bool = False,
     ) -> None:
         super().__init__(name or reader, weight)
+        check_crop_scale(box_scale, f"source {self.name!r}: box_scale")
         self.labels, self.synthetic = labels, synthetic
         self.reader_name, self.options = reader, options or {}
         self.use_3d, self.box_scale, self.augmentation = use_3d, box_scale, augmentation or Augmentation()

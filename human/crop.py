@@ -12,16 +12,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from human.crop_scale import crop_side
 from human.errors import PosesynError
 
 Array = npt.NDArray[np.float64]
 
 
-def square_box(bbox_xyxy: npt.ArrayLike, scale: float = 1.2) -> tuple[float, float, float]:
-    """Centre x, centre y and side (px) of the square about a box, ``scale`` times its longer side."""
+def square_box(
+    bbox_xyxy: npt.ArrayLike, scale: float | str = 1.2, detected: bool = False
+) -> tuple[float, float, float]:
+    """Centre x, centre y and side (px) of the square about a box: ``scale`` times its longer side, or the side that a
+    convention of :mod:`human.crop_scale` gives; ``detected``: the box is a detector's, not one of joints.
+    """
     x1, y1, x2, y2 = (float(v) for v in np.asarray(bbox_xyxy, dtype=np.float64))
-    side = scale * max(x2 - x1, y2 - y1)
-    if not (np.isfinite(side) and side > 0):
+    side = crop_side(x2 - x1, y2 - y1, scale, detected)
+    if not (np.isfinite([x1, y1, x2, y2, side]).all() and side > 0):
         raise PosesynError(f"a person box must have finite corners and a positive size, got {[x1, y1, x2, y2]} (xyxy).")
     return (x1 + x2) / 2, (y1 + y2) / 2, side
 

@@ -43,6 +43,46 @@ def matrix_to_sixd(matrix: Tensor) -> Tensor:
     return matrix[..., :2].reshape(*matrix.shape[:-2], 6)
 
 
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """(...,3,3) -> (...,3,3) the rotation R with the least ||R - matrix||, by arithmetic alone (no decomposition, which
+    ONNX lacks): the quaternion of R is the eigenvector of Horn's 4 x 4 matrix with the greatest eigenvalue (JOSA A
+    1987).
+
+    Float64 inside. Where all columns lie on one line, or the matrix is nearly a reflection, R is not defined: some
+    rotation is given.
+    """
+    m = matrix.double()
+    m = m / m.square().sum((-2, -1), keepdim=True).clamp_min(1e-60).sqrt()
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in m.unbind(-2))
+    a, b, c, d, e, f = xy + yx, xz + zx, yz + zy, zy - yz, xz - zx, yx - xy
+    rows = ((xx - yy - zz, a, b, d), (a, yy - xx - zz, c, e), (b, c, zz - xx - yy, f), (d, e, f, xx + yy + zz))
+    horn = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    square = horn @ horn
+    cube = square @ horn
+    t2, t3, t4 = (_trace(x) for x in (square, cube, square @ square))
+    # x^4 + c2 x^2 + c1 x + c0, by Newton's identities (the trace is 0). All roots are real and the greatest is at most
+    # sqrt(3): from there Newton's method comes down to it, in 20 steps also where two roots nearly coincide.
+    c2, c1, c0 = -t2 / 2, -t3 / 3, t2.square() / 8 - t4 / 4
+    root = torch.full_like(c0, 3**0.5)
+    for _ in range(20):
+        slope = (4 * root.square() + 2 * c2) * root + c1
+        root = root - (((root.square() + c2) * root + c1) * root + c0) / slope.clamp_min(1e-30)
+    # The polynomial without that root, of the matrix itself: a multiple of the eigenvector's outer product.
+    r, c1, c2 = (x[..., None, None] for x in (root, c1, c2))
+    middle = r.square() + c2
+    eye = torch.eye(4, dtype=m.dtype, device=m.device)
+    outer = cube + r * square + middle * horn + (r * middle + c1) * eye
+    q = outer / _trace(outer).clamp_min(1e-30)[..., None, None]
+    (ii, ij, ik, iw), (_, jj, jk, jw), (_, _, kk, kw), (_, _, _, ww) = (row.unbind(-1) for row in q.unbind(-2))
+    x = torch.stack([ww + ii - jj - kk, 2 * (ij + kw), 2 * (ik - jw)], -1)
+    y = torch.stack([2 * (ij - kw), ww - ii + jj - kk, 2 * (jk + iw)], -1)
+    return sixd_to_matrix(torch.stack([x, y], -1).flatten(-2)).to(matrix.dtype)
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
 def rotation_about(axis: str, angle: Tensor) -> Tensor:
     """(...,3,3) right-handed rotation by ``angle`` radians about "x", "y" or "z"."""
     vector = torch.zeros(*angle.shape, 3, dtype=angle.dtype, device=angle.device)

@@ -105,7 +105,19 @@ H36M17 = _make(
     right_wrist<right_elbow""",
 )
 
-SKELETONS: dict[str, Skeleton] = {s.name: s for s in (SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17)}
+# SMPL-X's own 55 joints; the eyes are the centres of the eyeballs, not the points that annotators mean.
+_FINGERS = " ".join(
+    f"{side}_{finger}{k}<{side}_{'wrist' if k == 1 else f'{finger}{k - 1}'}"
+    for side in ("left", "right")
+    for finger in ("index", "middle", "pinky", "ring", "thumb")
+    for k in (1, 2, 3)
+)
+SMPLX55 = _make(
+    "smplx55",
+    " ".join(_SMPL.split()[:22]) + f" jaw<head left_eyeball<head right_eyeball<head {_FINGERS}",
+)
+
+SKELETONS: dict[str, Skeleton] = {s.name: s for s in (SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, SMPLX55)}
 
 
 @cache

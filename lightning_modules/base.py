@@ -89,6 +89,8 @@ class PoseEstimator(DomainTraining):
         domain: domain adaptation between the synthetic and the real samples; default: none.
     """
 
+    #: How the original cuts its crops (:mod:`human.crop_scale`): what ``data.box_scale`` should be for its weights.
+    crop_convention: str | None = None
     #: Beginnings of the names of weights that are not the network's: neither saved as weights nor loaded.
     not_predicting: tuple[str, ...] = ("body.", "domain.")
 
@@ -113,6 +115,7 @@ class PoseEstimator(DomainTraining):
         if focal not in FOCAL_CONVENTIONS:
             raise PosesynError(f"focal={focal!r} is not a known convention; known: {', '.join(FOCAL_CONVENTIONS)}")
         self.body = load_body(body)
+        self.body_name = body
         self.body.requires_grad_(False)
         self.image_size = image_size
         self.focal = FOCAL_CONVENTIONS[focal](image_size)
@@ -237,6 +240,8 @@ class PoseEstimator(DomainTraining):
                 "validated and mined with: say fsdp2"
             )
         names: list[str] = getattr(self._data, "validation_names", ["val"])
+        if stage == "test":
+            names = getattr(self._data, "test_names", []) or names
         self.scores = [PoseScores().to(self.device) for _ in names]
         self._score_names = names
         if stage == "fit":
@@ -255,8 +260,15 @@ class PoseEstimator(DomainTraining):
             self.log_dict({f"val/{name}/{key}": value for key, value in values.items()})
 
     on_test_epoch_start = on_validation_epoch_start
-    test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    def test_step(  # type: ignore[override]
+        self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Prediction:
+        """What is predicted, for callbacks."""
+        prediction = self.predict(batch)
+        self.scores[dataloader_idx].update(prediction, batch)
+        return prediction
 
     def predict_step(self, batch: PoseBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         return self.predict(batch)

@@ -37,6 +37,7 @@ class CLIFF(SPIN):
             The paper's: ``body: smpl``, ``lr: 1e-4``, Adam.
     """
 
+    crop_convention = "cliff"
     beside = 3
 
     def __init__(self, backbone: str = "hrnet_w48", image_size: int = 256, width: int = 192, **spin: Any) -> None:

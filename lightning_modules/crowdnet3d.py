@@ -32,6 +32,7 @@ from lightning_modules.crowdnet_losses import PAPER_WEIGHTS, SIXD_WEIGHTS, crowd
 from lightning_modules.crowdnet_network import GuidedResNet, JointRegressor, PositionNet
 from lightning_modules.hmr import HMR
 from lightning_modules.losses import LossWeights
+from lightning_modules.normalisation import CROWDNET, Normalise
 from lightning_modules.pose_errors import Neighbours, detector_errors
 from lightning_modules.pose_guide import PoseGuide
 from lightning_modules.upright import upright_sixd
@@ -70,6 +71,8 @@ class CrowdNet3D(PoseEstimator):
         **base: see :class:`lightning_modules.base.PoseEstimator`.
     """
 
+    crop_convention = "3dcrowdnet"
+
     def __init__(
         self,
         backbone: str = "resnet50",
@@ -94,6 +97,7 @@ class CrowdNet3D(PoseEstimator):
         super().__init__(image_size=image_size, focal=focal, loss=loss, **base)
         self.sigma, self.errors, self.neighbours, self.extremities = sigma, errors, neighbours, extremities
         self.depth, self.pose_head = depth, pose_head
+        self.normalise = Normalise(CROWDNET)
         self.backbone = GuidedResNet(backbone)
         self.position_net = PositionNet(self.backbone.channels, depth)
         self.head = JointRegressor(self.backbone.channels, width, 23 * 6 if pose_head == "sixd" else LATENT, residuals)
@@ -181,7 +185,7 @@ class CrowdNet3D(PoseEstimator):
 
     def regress_guided(self, image: Tensor, heat_B30HW: Tensor) -> Regression:
         """Network output for uint8 pictures and the heat maps of the 2D pose."""
-        maps = self.backbone(image.to(heat_B30HW.dtype) / 255, heat_B30HW)
+        maps = self.backbone(self.normalise(image).to(heat_B30HW.dtype), heat_B30HW)
         at, score = self.position_net(maps)
         said = self.head(maps, at.detach(), score.detach())
         if self.pose_head == "vposer":

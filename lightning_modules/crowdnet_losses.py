@@ -12,7 +12,14 @@ from torch import Tensor
 from human.batch import PoseBatch, root_of
 from human.rotations import matrix_to_rotvec
 from lightning_modules.crowdnet_conventions import EXTREMITIES, GUIDE_STRIDE, IN_POSE32, inside, label_cells
-from lightning_modules.losses import LossWeights, excess_over_limits, masked_mean
+from lightning_modules.losses import (
+    LossWeights,
+    excess_over_limits,
+    labelled,
+    labelled_betas,
+    labelled_rotvec,
+    masked_mean,
+)
 
 #: The paper's weights; the two last terms stand in for VPoser, which keeps the original's poses human.
 PAPER_WEIGHTS = LossWeights(1.0, 1.0, 0.0, 1.0, 1.0, 1.0, limits=0.0, shape_prior=0.0)
@@ -64,20 +71,17 @@ def crowdnet_losses(
     """
     w, size, fine = batch.weight, batch.size, batch.size // GUIDE_STRIDE // feature_cells
     target, known = label_cells(batch, fine * feature_cells, fine * depth_cells)
-    pixels, seen = batch.joints2d[:, IN_POSE32], batch.joints2d_conf[:, IN_POSE32] > 0
-    pixels = torch.where(seen[..., None], pixels, 0.0)
+    seen, solid = batch.joints2d_conf[:, IN_POSE32] > 0, batch.joints3d_conf[:, IN_POSE32] > 0
+    pixels = labelled(batch.joints2d, batch.joints2d_conf)[:, IN_POSE32]
+    metres = labelled(batch.joints3d, batch.joints3d_conf)[:, IN_POSE32]
     seen = seen & inside(pixels, size)
-    solid = batch.joints3d_conf[:, IN_POSE32] > 0
-    metres = torch.where(solid[..., None], batch.joints3d[:, IN_POSE32], 0.0)
     relative = (joints3d_B32 - root_of(joints3d_B32, batch.joints3d_conf)[:, None])[:, IN_POSE32]
 
     rotvec = matrix_to_rotvec(rotations_B24)
-    label = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
-    label = nearest_rotvec(torch.where(batch.has_pose[:, None, None], label, 0.0), rotvec.detach())
+    label = nearest_rotvec(labelled_rotvec(batch), rotvec.detach())
     posed = batch.has_pose[:, None, None].repeat(1, 24, 1)
     if not extremities:
         posed[:, EXTREMITIES] = False
-    label_betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0)
 
     terms = {
         "seen": weights.seen * PICTURE * mean_l1(cells_B153 * fine, target, known, w),
@@ -86,7 +90,7 @@ def crowdnet_losses(
         * mean_l1(joints2d_B32[:, IN_POSE32] / GUIDE_STRIDE, pixels / GUIDE_STRIDE, seen[..., None], w),
         "joints3d": weights.joints3d * mean_l1(relative, metres, solid[..., None], w),
         "pose": weights.pose * mean_l1(rotvec, label, posed, w),
-        "betas": weights.betas * mean_l1(betas, label_betas, batch.has_betas[:, None], w),
+        "betas": weights.betas * mean_l1(betas, labelled_betas(batch), batch.has_betas[:, None], w),
     }
     everyone = torch.ones_like(w)[:, None]
     if weights.limits:

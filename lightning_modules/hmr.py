@@ -18,6 +18,7 @@ from human.errors import PosesynError
 from human.rotations import sixd_to_matrix
 from lightning_modules.backbones import load_lite_weights
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression
+from lightning_modules.normalisation import LITE, Normalisation, Normalise
 from lightning_modules.pooling import POOLS
 from lightning_modules.upright import upright_sixd
 
@@ -66,9 +67,6 @@ class HMR(PoseEstimator):
         **base: see :class:`lightning_modules.base.PoseEstimator`.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         backbone: str = "tf_efficientnet_lite0",
@@ -78,8 +76,8 @@ class HMR(PoseEstimator):
         steps: int = 3,
         dropout: float = 0.1,
         backbone_asset: str | None = None,
-        mean: tuple[float, float, float] = (127.0, 127.0, 127.0),
-        std: tuple[float, float, float] = (128.0, 128.0, 128.0),
+        mean: tuple[float, float, float] = LITE.mean,
+        std: tuple[float, float, float] = LITE.std,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -93,8 +91,7 @@ class HMR(PoseEstimator):
         indices = (-2, -1) if pool == "joints" else (-1,)
         self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise(Normalisation(mean, std))
         with torch.no_grad():
             self.backbone.eval()
             maps = self.backbone(torch.zeros(1, 3, self.image_size, self.image_size))
@@ -107,7 +104,7 @@ class HMR(PoseEstimator):
         self.train()  # frozen parts go to eval mode: Lightning trains in the mode it is given
 
     def regress(self, batch: PoseBatch) -> Regression:
-        x = (batch.image.to(self.mean.dtype) - self.mean) / self.std
+        x = self.normalise(batch.image)
         pooled = self.pool(list(self.backbone(x.contiguous(memory_format=torch.channels_last))))
         rotations, betas, weak = self.head(pooled.features)
         # -1 and 1 are the picture's edges, half a pixel outside the outer pixel centres.

@@ -22,11 +22,11 @@ from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Soluti
 from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.hmr2_losses import HMR2LossWeights, hmr2_losses
 from lightning_modules.mean_parameters import load_mean_parameters
+from lightning_modules.normalisation import IMAGENET, Normalise
 from lightning_modules.smpl_decoder import DecoderConfig, SMPLDecoder
 from lightning_modules.spin import rest_pelvis
 from lightning_modules.vit import VITPOSE, ViT, ViTConfig, vitpose_backbone
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: 4D-Humans' name of a part of the decoder, and ours.
 _HEAD_NAMES = (
     (r"^transformer\.", ""),
@@ -82,8 +82,7 @@ class HMR2(PoseEstimator):
     ``compile`` and ``gradient_checkpointing`` there act on backbone and head.
     """
 
-    mean: Tensor
-    std: Tensor
+    crop_convention = "hmr2"
 
     def __init__(
         self,
@@ -103,16 +102,14 @@ class HMR2(PoseEstimator):
         self.backbone = ViT(size, image_size, image_size - 2 * (image_size // 8))
         mean = load_mean_parameters(mean_params, self.body)
         self.head = SMPLDecoder(decoder or DecoderConfig(), size.width, columns_of(mean.pose), mean.shape, mean.camera)
-        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise(IMAGENET)
         if backbone_checkpoint is not None:
             self.load_backbone(backbone_checkpoint)
         self.load_initial_weights()
         self.train()
 
     def regress(self, batch: PoseBatch) -> Regression:
-        picture = (middle_columns(batch.image).to(self.mean.dtype) - self.mean) / self.std
-        said = self.head(self.backbone(picture))
+        said = self.head(self.backbone(self.normalise(middle_columns(batch.image))))
         return Regression(sixd_by_columns(said.sixd), said.betas, said.weak, features=said.token)
 
     # -- camera convention of 4D-Humans ------------------------------------------------------------------------------

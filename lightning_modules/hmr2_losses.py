@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from human.batch import PoseBatch, root_of
 from human.rotations import rotvec_to_matrix
-from lightning_modules.losses import LossWeights, excess_over_limits
+from lightning_modules.losses import LossWeights, excess_over_limits, labelled, labelled_betas, labelled_rotvec
 
 
 @dataclass
@@ -52,23 +51,16 @@ def hmr2_losses(
     def mean(error_B: Tensor) -> Tensor:
         return (error_B * batch.weight).sum() / batch.weight.sum().clamp_min(1e-6)
 
-    error2d = (joints2d_BJ2 - _labelled(batch.joints2d, batch.joints2d_conf)).abs().sum(-1) / batch.size
+    error2d = (joints2d_BJ2 - labelled(batch.joints2d, batch.joints2d_conf)).abs().sum(-1) / batch.size
     root = root_of(joints3d_BJ3, batch.joints3d_conf)
-    error3d = (joints3d_BJ3 - root[:, None] - _labelled(batch.joints3d, batch.joints3d_conf)).abs().sum(-1)
-    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
-    label_pose = rotvec_to_matrix(torch.where(batch.has_pose[:, None, None], rotvec, 0.0))
-    label_betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0)
+    error3d = (joints3d_BJ3 - root[:, None] - labelled(batch.joints3d, batch.joints3d_conf)).abs().sum(-1)
+    label_pose = rotvec_to_matrix(labelled_rotvec(batch))
     return {
         # A far-off point of an untrained network must not drown the batch.
         "joints2d": weights.joints2d * mean((error2d.clamp_max(2.0) * batch.joints2d_conf).sum(1)),
         "joints3d": weights.joints3d * mean((error3d * batch.joints3d_conf).sum(1)),
         "pose": weights.pose * mean((rotations_BK33 - label_pose).square().sum((1, 2, 3)) * batch.has_pose),
-        "betas": weights.betas * mean((betas_B10 - label_betas).square().sum(1) * batch.has_betas),
+        "betas": weights.betas * mean((betas_B10 - labelled_betas(batch)).square().sum(1) * batch.has_betas),
         "limits": weights.limits * mean(excess_over_limits(rotations_BK33[:, 1:])),
         "shape_prior": weights.shape_prior * mean(betas_B10.square().sum(1)),
     }
-
-
-def _labelled(values_BJC: Tensor, conf_BJ: Tensor) -> Tensor:
-    """Labels with 0 where there is none: what is there instead may be NaN, whose gradient a mask would let through."""
-    return torch.where(conf_BJ[..., None] > 0, values_BJC, 0.0)

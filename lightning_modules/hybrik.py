@@ -31,10 +31,8 @@ from lightning_modules.hybrik_camera import (
 from lightning_modules.hybrik_kinematics import SWAP23, SWAP29, RestSkeleton, inverse_kinematics, pose29
 from lightning_modules.hybrik_losses import HybrIKLoss, hybrik_losses, make_labels
 from lightning_modules.losses import LossWeights
+from lightning_modules.normalisation import HYBRIK, Normalisation, Normalise
 
-#: Normalisation of 0..255 RGB. The original subtracts these from red, green and blue in this order, and so was trained.
-MEAN = (0.406 * 255, 0.457 * 255, 0.480 * 255)
-STD = (0.225 * 255, 0.224 * 255, 0.229 * 255)
 #: Terms on the solved body, which the original does not use.
 NO_BODY_LOSS = LossWeights(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 #: Names of the original's modules and ours; the first that fits. Its body model (``smpl.``) comes from our own file.
@@ -119,8 +117,7 @@ class HybrIK(PoseEstimator):
         **base: see :class:`lightning_modules.base.PoseEstimator`.
     """
 
-    mean: Tensor
-    std: Tensor
+    crop_convention = "hybrik"
 
     def __init__(
         self,
@@ -140,8 +137,8 @@ class HybrIK(PoseEstimator):
         loss: LossWeights | None = None,
         image_size: int = 256,
         focal: str = "hybrik",
-        mean: tuple[float, float, float] = MEAN,
-        std: tuple[float, float, float] = STD,
+        mean: tuple[float, float, float] = HYBRIK.mean,
+        std: tuple[float, float, float] = HYBRIK.std,
         **base: Any,
     ) -> None:
         super().__init__(loss=loss or NO_BODY_LOSS, image_size=image_size, focal=focal, **base)
@@ -163,8 +160,7 @@ class HybrIK(PoseEstimator):
         net = timm.create_model(backbone, pretrained=False, **shape, **(backbone_options or {}))
         self.backbone = HRNetMaps(net) if high_resolution else net
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise(Normalisation(mean, std))
         with torch.no_grad():
             maps, deep = self.eval()._maps(torch.zeros(1, 3, image_size, image_size))
         deconv = () if high_resolution else tuple(deconv)
@@ -195,7 +191,7 @@ class HybrIK(PoseEstimator):
 
     def find(self, image_B3HW: Tensor) -> Found:
         """What the network sees in pictures of 0..255."""
-        x = (image_B3HW.to(self.mean.dtype) - self.mean) / self.std
+        x = self.normalise(image_B3HW)
         logits, features = self._volumes(x)
         heat = probabilities(logits)
         betas, twist, camera, sigma = self.head(features)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from human.body import BodyModel
 from human.lbs import SMPL_PARENTS, forward_kinematics, tree_levels
+from human.rotations import nearest_rotation
 from human.skeleton import SMPL24
 
 #: The 24 joints of SMPL and the five points that end its chains, so that every joint has a bone to follow.
@@ -169,7 +170,7 @@ def _root_bones(rest: tuple[Tensor, ...], joints: tuple[Tensor, ...]) -> tuple[T
 def _root_least_squares(rest: tuple[Tensor, ...], joints: tuple[Tensor, ...]) -> Tensor:
     """Rotation with the least squared error on the bones of spine and hips."""
     at_rest, bones = _root_bones(rest, joints)
-    return roma.special_procrustes(bones.mT @ at_rest)
+    return nearest_rotation(bones.mT @ at_rest)
 
 
 def _root_spine(rest: tuple[Tensor, ...], joints: tuple[Tensor, ...], blunt: bool) -> Tensor:

@@ -15,7 +15,7 @@ from human.camera import project
 from human.rotations import rotvec_to_matrix
 from lightning_modules.hybrik_camera import fit_camera, pixels_to_uv
 from lightning_modules.hybrik_kinematics import RestSkeleton, pose29, twists_of
-from lightning_modules.losses import masked_mean
+from lightning_modules.losses import labelled, labelled_betas, labelled_rotvec, masked_mean
 
 
 @dataclass
@@ -57,14 +57,12 @@ class Labels(NamedTuple):
 @torch.no_grad()
 def make_labels(batch: PoseBatch, body: BodyModel, skeleton: RestSkeleton, focal: float, extent: float) -> Labels:
     """What ``batch`` says. The five leaves follow from pose and shape, their pixels from the sample's own camera."""
-    # Labels that are absent may be anything, NaN too.
     conf2d, conf3d = batch.joints2d_conf[:, :24], batch.joints3d_conf[:, :24]
-    uv = pixels_to_uv(torch.where(conf2d[..., None] > 0, batch.joints2d[:, :24], 0.0), batch.size)
-    joints = torch.where(conf3d[..., None] > 0, batch.joints3d[:, :24], 0.0)
+    uv = pixels_to_uv(labelled(batch.joints2d[:, :24], conf2d), batch.size)
+    joints = labelled(batch.joints3d[:, :24], conf3d)
     has_pose, has_both = batch.has_pose, batch.has_pose & batch.has_betas
-    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
-    rotations = rotvec_to_matrix(torch.where(has_pose[:, None, None], rotvec, 0.0).float())
-    betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0).float()
+    rotations = rotvec_to_matrix(labelled_rotvec(batch).float())
+    betas = labelled_betas(batch).float()
     rest = skeleton(betas)
     twist, defined = twists_of(rotations, rest)
 

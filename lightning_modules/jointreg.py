@@ -22,7 +22,8 @@ from human.prediction import Prediction
 from human.skeleton import POSE32
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Solution
 from lightning_modules.checkpoints import check_state, read_checkpoint
-from lightning_modules.losses import masked_mean
+from lightning_modules.losses import labelled, masked_mean
+from lightning_modules.normalisation import IMAGENET, Normalise
 from lightning_modules.upright import upright_rotations
 
 #: The 15 joints, and the bones whose lengths are summed: (child, parent) by name.
@@ -74,8 +75,6 @@ class JointRegressor(PoseEstimator):
         **base: see :class:`lightning_modules.base.PoseEstimator`.
     """
 
-    mean: Tensor
-    std: Tensor
     reference: Tensor
 
     def __init__(
@@ -96,9 +95,7 @@ class JointRegressor(PoseEstimator):
         )  # fmt: skip
         self.head = nn.Linear(hidden, 3 * len(JOINTS15) + 3)
         self.fit_iterations = fit_iterations
-        pixel = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1) * 255
-        self.register_buffer("mean", pixel[0], persistent=False)
-        self.register_buffer("std", pixel[1], persistent=False)
+        self.normalise = Normalise(IMAGENET)
         start = self._upright()
         self.register_buffer("reference", bone_lengths(start)[0], persistent=False)
         nn.init.normal_(self.head.weight, std=1e-3)
@@ -115,7 +112,7 @@ class JointRegressor(PoseEstimator):
         return (joints - joints[:, :1])[:, IN_POSE32]
 
     def regress(self, batch: PoseBatch) -> Regression:
-        x = self.backbone((batch.image.to(self.mean.dtype) - self.mean) / self.std)
+        x = self.backbone(self.normalise(batch.image))
         features = self.hidden(x.flatten(1))
         said = self.head(features).float()
         joints = said[:, :-3].unflatten(1, (len(JOINTS15), 3))
@@ -135,14 +132,14 @@ class JointRegressor(PoseEstimator):
         return Solution(said.rotations, said.betas, transl, intrinsics, joints, pixels, said)
 
     def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
-        weight, labelled = self.loss_weights, batch.joints3d_conf[:, IN_POSE32]
-        labels = torch.where(labelled[..., None] > 0, batch.joints3d[:, IN_POSE32], labelled.new_zeros(()))
-        total = sum_of_bones(labels, labelled, self.reference)
-        has = (labelled * (total[:, None] > 0)).float()
+        weight, conf = self.loss_weights, batch.joints3d_conf[:, IN_POSE32]
+        labels = labelled(batch.joints3d[:, IN_POSE32], conf)
+        total = sum_of_bones(labels, conf, self.reference)
+        has = (conf * (total[:, None] > 0)).float()
         target = labels / total.clamp_min(1e-6)[:, None, None]
         squared = (out.said.extras["normalised"] - target).square().sum(-1)
         seen = batch.joints2d_conf[:, IN_POSE32]
-        pixels = torch.where(seen[..., None] > 0, batch.joints2d[:, IN_POSE32], seen.new_zeros(()))
+        pixels = labelled(batch.joints2d[:, IN_POSE32], seen)
         off = (out.joints2d[:, IN_POSE32] - pixels).abs().sum(-1) / self.image_size
         return {
             # In units of the reference skeleton, squared: normalised coordinates are of the order of 0.1.

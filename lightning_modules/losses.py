@@ -36,6 +36,24 @@ class LossWeights:
     shape_prior: float = 0.002
 
 
+def labelled(values_BJC: Tensor, conf_BJ: Tensor) -> Tensor:
+    """Labels of joints, 0 where there is none: what is there may be NaN, whose gradient a mask on the error lets
+    through.
+    """
+    return torch.where(conf_BJ[..., None] > 0, values_BJC, values_BJC.new_zeros(()))
+
+
+def labelled_rotvec(batch: PoseBatch) -> Tensor:
+    """(B,24,3) labelled rotation vectors, the root first; 0 for samples without a pose."""
+    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
+    return torch.where(batch.has_pose[:, None, None], rotvec, 0.0)
+
+
+def labelled_betas(batch: PoseBatch) -> Tensor:
+    """(B,10) labelled shapes; 0 for samples without one."""
+    return torch.where(batch.has_betas[:, None], batch.betas, 0.0)
+
+
 def masked_mean(error_BJ: Tensor, mask_BJ: Tensor, weight_B: Tensor) -> Tensor:
     """Mean of each sample over what it has, then over the samples that have any; 0 with a gradient when none has."""
     # where, not a product: an error beside a masked label may be NaN or infinite.
@@ -85,21 +103,17 @@ def pose_losses(
     Predicted joints are in pixels of the crop (``seen_BJ2`` too, where the network has them) and in metres (any root);
     rotations are matrices.
     """
-    # Labels that are absent may be anything, NaN too, whose gradient a mask on the error would let through.
-    label2d = torch.where(batch.joints2d_conf[..., None] > 0, batch.joints2d, 0.0)
-    label3d = torch.where(batch.joints3d_conf[..., None] > 0, batch.joints3d, 0.0)
-    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
-    rotvec = torch.where(batch.has_pose[:, None, None], rotvec, 0.0)
-    label_betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0)
+    label2d = labelled(batch.joints2d, batch.joints2d_conf)
+    label3d = labelled(batch.joints3d, batch.joints3d_conf)
     err2d = (joints2d_BJ2 - label2d).abs().sum(-1) / batch.size
     # A far-off point of an untrained net must not drown the batch.
     err2d = err2d.clamp_max(2.0)
     root = root_of(joints3d_BJ3, batch.joints3d_conf)
     err3d = (joints3d_BJ3 - root[:, None] - label3d).abs().sum(-1)
     predicted = torch.cat([global_orient_B33[:, None], body_pose_B2333], 1)
-    err_pose = (predicted - rotvec_to_matrix(rotvec)).square().sum((-2, -1))
+    err_pose = (predicted - rotvec_to_matrix(labelled_rotvec(batch))).square().sum((-2, -1))
     has_pose = batch.has_pose[:, None].to(err_pose.dtype).expand_as(err_pose)
-    err_betas = (betas_B10 - label_betas).square()
+    err_betas = (betas_B10 - labelled_betas(batch)).square()
     has_betas = batch.has_betas[:, None].to(err_betas.dtype).expand_as(err_betas)
     everyone = torch.ones_like(batch.weight)[:, None]
     w = batch.weight

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from human.batch import PoseBatch
@@ -20,6 +19,7 @@ from human.errors import PosesynError
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Solution
 from lightning_modules.encoders import encoder_width, pooled_encoder, with_counters
 from lightning_modules.mean_parameters import load_mean_parameters
+from lightning_modules.normalisation import IMAGENET, Normalise
 from lightning_modules.spin_head import IterativeRegressor
 from lightning_modules.spin_losses import SpinLossWeights, spin_losses
 
@@ -52,8 +52,7 @@ class SPIN(PoseEstimator):
         **base: see :class:`lightning_modules.base.PoseEstimator`. The paper's: ``body: smpl``, ``lr: 5e-5``, Adam.
     """
 
-    mean: Tensor
-    std: Tensor
+    crop_convention = "spin"
     #: Numbers given to the regressor beside the backbone's.
     beside: int = 0
 
@@ -80,8 +79,7 @@ class SPIN(PoseEstimator):
             raise PosesynError(f"width={width} must lie within the crop: 1 to image_size={image_size}")
         self.backbone = pooled_encoder(backbone, image_size, self.width, backbone_options, backbone_weights)
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for name, value in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
-            self.register_buffer(name, 255 * torch.tensor(value).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise(IMAGENET)
         mean = load_mean_parameters(mean_params, self.body)
         self.head = IterativeRegressor(encoder_width(self.backbone) + self.beside, hidden, steps, dropout, mean)
         self.load_initial_weights()
@@ -91,8 +89,7 @@ class SPIN(PoseEstimator):
         """(B,F) features of uint8 crops."""
         left = (self.image_size - self.width) // 2
         columns = image_B3HW[..., left : left + self.width]
-        x = (columns.to(self.mean.dtype) - self.mean) / self.std
-        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+        return self.backbone(self.normalise(columns).contiguous(memory_format=torch.channels_last))
 
     def regress(self, batch: PoseBatch) -> Regression:
         features = self.encode(batch.image)

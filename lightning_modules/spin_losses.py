@@ -14,7 +14,7 @@ from torch import Tensor
 
 from human.batch import HIPS, PoseBatch
 from human.rotations import rotvec_to_matrix
-from lightning_modules.losses import LossWeights, excess_over_limits
+from lightning_modules.losses import LossWeights, excess_over_limits, labelled, labelled_betas, labelled_rotvec
 
 #: SPIN's means run over joints that a sample lacks, too: of 49 slots in 2D and of 24 in 3D.
 SLOTS_2D, SLOTS_3D = 49, 24
@@ -52,10 +52,10 @@ def spin_losses(
     Joints are in pixels of the crop and in metres (any root), ``scale_B`` is the camera's s.
     """
     everyone = torch.ones_like(batch.weight, dtype=torch.bool)
-    error2d = (joints2d_BJ2 - _labelled(batch.joints2d, batch.joints2d_conf)) * (2 / batch.size)
+    error2d = (joints2d_BJ2 - labelled(batch.joints2d, batch.joints2d_conf)) * (2 / batch.size)
     error2d = batch.joints2d_conf[..., None] * error2d.square() / (2 * SLOTS_2D)
 
-    label3d = _labelled(batch.joints3d, batch.joints3d_conf)
+    label3d = labelled(batch.joints3d, batch.joints3d_conf)
     # Both relative to the middle of the hips; labels without a hip keep the root they came with.
     hips = (batch.joints3d_conf[:, HIPS] > 0).all(1)[:, None]
     label_root = torch.where(hips, label3d[:, HIPS].mean(1), 0.0)
@@ -63,9 +63,7 @@ def spin_losses(
     error3d = (joints3d_BJ3 - own_root[:, None]) - (label3d - label_root[:, None])
     error3d = batch.joints3d_conf[..., None] * error3d.square() / (3 * SLOTS_3D)
 
-    rotvec = torch.cat([batch.global_orient[:, None], batch.body_pose], 1)
-    label_pose = rotvec_to_matrix(torch.where(batch.has_pose[:, None, None], rotvec, 0.0))
-    label_betas = torch.where(batch.has_betas[:, None], batch.betas, 0.0)
+    label_pose = rotvec_to_matrix(labelled_rotvec(batch))
 
     def mean(error_B: Tensor, present_B: Tensor) -> Tensor:
         w = batch.weight * present_B
@@ -75,13 +73,8 @@ def spin_losses(
         "joints2d": weights.joints2d * mean(error2d.sum((1, 2)), everyone),
         "joints3d": weights.joints3d * mean(error3d.sum((1, 2)), (batch.joints3d_conf > 0).any(1)),
         "pose": weights.pose * mean((rotations_BK33 - label_pose).square().mean((1, 2, 3)), batch.has_pose),
-        "betas": weights.betas * mean((betas_B10 - label_betas).square().mean(1), batch.has_betas),
+        "betas": weights.betas * mean((betas_B10 - labelled_betas(batch)).square().mean(1), batch.has_betas),
         "camera": weights.camera * mean(torch.exp(-10 * scale_B).square(), everyone),
         "limits": weights.limits * mean(excess_over_limits(rotations_BK33[:, 1:]), everyone),
         "shape_prior": weights.shape_prior * mean(betas_B10.square().sum(1), everyone),
     }
-
-
-def _labelled(values_BJC: Tensor, conf_BJ: Tensor) -> Tensor:
-    """Labels with 0 where there is none: what is there instead may be NaN, whose gradient a mask would let through."""
-    return torch.where(conf_BJ[..., None] > 0, values_BJC, 0.0)

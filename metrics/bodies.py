@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from human.body import BodyModel, load_body
 from human.body_folders import find_vertex_map
 from human.errors import PosesynError
+from human.lbs import SMPL_PARENTS
 from human.regressors import joint_names, regress
 from human.rotations import rotvec_to_matrix
-from human.skeleton import POSE32, SMPL24, get_skeleton
+from human.skeleton import POSE32, SMPL24, SMPLX55, get_skeleton
 from human.smpl_files import read_vertex_map
 from metrics.truth import GENDERS
 
@@ -105,10 +107,22 @@ class Posed:
         kind = self.name.split("_")[0]
         return self.body if self.mesh in ("", kind) else body_model(self.mesh, 10)
 
+    def global_rotations(self, joints: Sequence[int]) -> Tensor:
+        """(B,len(joints),3,3) of SMPL's joints, of the first 22: from the rest pose to the camera's frame."""
+        local = rotvec_to_matrix(self.pose)
+        chain = [local[:, 0]]
+        for joint in range(1, 22):
+            chain.append(chain[SMPL_PARENTS[joint]] @ local[:, joint])
+        return torch.stack([chain[j] for j in joints], 1)
+
     def joints(self, source: str, names: tuple[str, ...]) -> Tensor:
         """(B,len(names),3) from a source of ``metrics.protocols.base.SOURCES``."""
         if source == "kinematic":
             return self._out.joints[:, POSE32.indices(*names)]
+        if source == "smplx":
+            if self.name.split("_")[0] != "smplx":
+                raise NotMeasured(f"a body {self.name!r} has not SMPL-X's joints")
+            return self._out.all_joints[:, SMPLX55.indices(*names)]
         if source == "posed24":
             every = self.mesh_body.J_regressor.double() @ self.vertices
             return every[:, SMPL24.indices(*names)]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-from metrics.measures import MEASURES, Case, NotMeasured
+from metrics.case import Case, NotMeasured
+from metrics.measures import MEASURES
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
 
@@ -135,6 +136,11 @@ def evaluate(
         if progress is not None:
             progress(len(rows))
     out.missing = np.concatenate(missing)
+    if protocol.prediction.source in ("h36m", "extra") and predicted.body.split("_")[0] == "free":
+        out.notes.append(
+            "the free body's own joints stand in for the published regressor's: the figure compares only with others "
+            "of the free body"
+        )
     for metric, pairs in parts.items():
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):

@@ -1,62 +1,17 @@
-"""MPJPE and PA-MPJPE averaged over persons, batches and ranks."""
+"""MPJPE, N-MPJPE and PA-MPJPE averaged over persons, batches and ranks."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from metrics.functional.mpjpe import countable_persons, mpjpe, pa_mpjpe
-
-
-class _MeanOverPersons(Metric, ABC):
-    """Mean of one error per person; sums are float64, so batches and ranks may be split in any way.
-
-    ``compute()`` is NaN when no person was counted. ``invalid`` is the number of persons left out of the mean because
-    their prediction was not finite, over all ranks as of the last ``compute()``; look at it before believing the mean.
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    error_sum: Tensor
-    n_persons: Tensor
-    n_invalid: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("error_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("n_persons", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("n_invalid", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.invalid = 0
-
-    @abstractmethod
-    def _errors(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B,) errors, NaN where there is none, and (B,) whether the person is countable."""
-
-    def update(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None = None) -> None:
-        """Add B persons: joints in metres, and the labels' mask or confidence (None: all labelled)."""
-        error_B, countable_B = self._errors(pred_BJ3, target_BJ3, weight_BJ)
-        valid_B = countable_B & error_B.isfinite()
-        self.error_sum += torch.where(valid_B, error_B, 0.0).sum()
-        self.n_persons += valid_B.sum()
-        self.n_invalid += (countable_B & ~valid_B).sum()
-
-    def compute(self) -> Tensor:
-        """() float64, millimetres."""
-        self.invalid = int(self.n_invalid)
-        return self.error_sum / self.n_persons
-
-    def reset(self) -> None:
-        super().reset()
-        self.invalid = 0
+from metrics.functional.mpjpe import countable_persons, mpjpe, n_mpjpe, pa_mpjpe
+from metrics.mean import MeanOverPersons
 
 
-class MPJPE(_MeanOverPersons):
+class MPJPE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.mpjpe`, mm.
 
     Args:
@@ -79,12 +34,30 @@ class MPJPE(_MeanOverPersons):
         super().__init__(**kwargs)
         self.root = None if root is None else tuple(root)
 
-    def _errors(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None) -> tuple[Tensor, Tensor]:
+    def update(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None = None) -> None:
+        """Add B persons: joints in metres, and the labels' mask or confidence (None: all labelled)."""
         countable_B = countable_persons(target_BJ3, weight_BJ, self.root)
-        return mpjpe(pred_BJ3, target_BJ3, weight_BJ, self.root), countable_B
+        self._add(mpjpe(pred_BJ3, target_BJ3, weight_BJ, self.root), countable_B)
 
 
-class PAMPJPE(_MeanOverPersons):
+class NMPJPE(MPJPE):
+    """Mean over persons of :func:`metrics.functional.n_mpjpe`, mm. Arguments are those of :class:`MPJPE`.
+
+    Example:
+        >>> import torch
+        >>> metric = NMPJPE(root=[0])
+        >>> metric.update(torch.eye(3)[None] * 2, torch.eye(3)[None])
+        >>> metric.compute()
+        tensor(0., dtype=torch.float64)
+    """
+
+    def update(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None = None) -> None:
+        """Add B persons: joints in metres, and the labels' mask or confidence (None: all labelled)."""
+        countable_B = countable_persons(target_BJ3, weight_BJ, self.root)
+        self._add(n_mpjpe(pred_BJ3, target_BJ3, weight_BJ, self.root), countable_B)
+
+
+class PAMPJPE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pa_mpjpe`, mm.
 
     Example:
@@ -97,5 +70,6 @@ class PAMPJPE(_MeanOverPersons):
         (tensor(275.4691, dtype=torch.float64), 0)
     """
 
-    def _errors(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None) -> tuple[Tensor, Tensor]:
-        return pa_mpjpe(pred_BJ3, target_BJ3, weight_BJ), countable_persons(target_BJ3, weight_BJ)
+    def update(self, pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None = None) -> None:
+        """Add B persons: joints in metres, and the labels' mask or confidence (None: all labelled)."""
+        self._add(pa_mpjpe(pred_BJ3, target_BJ3, weight_BJ), countable_persons(target_BJ3, weight_BJ))

@@ -12,7 +12,7 @@ from metrics.bodies import named
 from metrics.functional import box_side, head_size
 
 if TYPE_CHECKING:
-    from metrics.measures import Case
+    from metrics.case import Case
 
 _TORSO = ("left_shoulder", "right_hip")
 

@@ -55,10 +55,11 @@ class Truth:
 class Predictions:
     """N predicted persons; each belongs to the truth's person of the same id, unless a protocol matches them itself.
 
-    ``body``: name of the body model that ``pose`` is of (``human.body.BODY_MODELS``; "smpl_male" for a gendered one), ""
-    without parameters. ``pose`` (N,24,3) rotation vectors, the root first, camera frame; ``betas`` (N,S); ``transl``
-    (N,3) metres, what the body takes. ``skeleton``: of ``joints3d`` (N,J,3), metres in the camera's frame, any root, and
-    ``joints2d`` (N,J,2), px of the whole picture. ``score`` (N,): confidence. NaN: not predicted. ``pictures``: where.
+    ``body``: name of the body model that ``pose`` is of (``human.body.BODY_MODELS``; "smpl_male" for a gendered one),
+    "" without parameters. ``pose`` (N,24,3) rotation vectors, the root first, camera frame; ``betas`` (N,S);
+    ``transl`` (N,3) metres, what the body takes. ``skeleton``: of ``joints3d`` (N,J,3), metres in the camera's frame,
+    any root, and ``joints2d`` (N,J,2), px of the whole picture. ``score`` (N,): confidence. NaN: not predicted.
+    ``pictures``: where each person is.
     """
 
     ids: Sequence[str]

@@ -1,6 +1,18 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import lspet, pose2sim, sports2d
+from datamodules.readers import emdb, lspet, pose2sim, rich, sports2d, ssp3d, threedpw
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
-__all__ = ["READERS", "PersonIndex", "PoseReader", "lspet", "make_reader", "pose2sim", "sports2d"]
+__all__ = [
+    "READERS",
+    "PersonIndex",
+    "PoseReader",
+    "emdb",
+    "lspet",
+    "make_reader",
+    "pose2sim",
+    "rich",
+    "sports2d",
+    "ssp3d",
+    "threedpw",
+]

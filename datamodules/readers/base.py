@@ -44,6 +44,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "camera": ("float32", "(4,4) world to camera, metres"),
         "distortion": ("float32", "(5,) k1 k2 p1 p2 k3 of OpenCV"),
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
+        "detected": ("int16", "() 2D joints that the set's own detector found"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )

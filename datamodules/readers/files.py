@@ -66,12 +66,21 @@ def read_text(path: Path) -> str:
         raise PosesynError(f"{path} is not text ({error}): {_AGAIN}") from None
 
 
-def read_pickle(path: Path) -> Any:
-    """What a pickle holds, as :func:`human.safe_pickle.resolve` gives it; strings of Python 2 are read as latin1."""
+def read_pickle(path: Path, keys: Sequence[str] = ()) -> Any:
+    """What a pickle holds, as :func:`human.safe_pickle.resolve` gives it; strings of Python 2 are read as latin1.
+
+    Args:
+        keys: of a pickled dictionary, which must be there; only these are given.
+    """
     _bytes(path, head=True)
     try:
         with path.open("rb") as file:
-            return resolve(unpickle(file, str(path)))
+            content = unpickle(file, str(path))
+        if keys and isinstance(content, dict):
+            content = _only(path, content, keys)
+        elif keys:
+            raise PosesynError(f"{path} holds no dictionary: {_AGAIN}")
+        return resolve(content)
     except PosesynError:
         raise
     except Exception as error:  # records that contradict themselves fail anywhere

@@ -66,6 +66,8 @@ class IndexedReader(PoseReader):
 
     where: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]
+    #: Names that the root folder often has, beside the reader's own.
+    folders: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     #: Fewest 2D joints with confidence that a person needs.
     least_joints: ClassVar[int] = 2
@@ -114,6 +116,13 @@ class IndexedReader(PoseReader):
             raise PosesynError(
                 f"the index {self.folder} of {self.name} is gone: start again, it is made anew"
             ) from None
+
+    @classmethod
+    def list_labels(cls, root: Path, split: str) -> list[Path]:
+        """The label files of a split that are there; nothing is read. Errors as the constructor's."""
+        reader = cls.__new__(cls)
+        reader.root, reader.split, reader.skipped = Path(root), split, Skipped()
+        return [path for path in reader.label_files() if path.is_file()]
 
     # -- what a data set's reader says ---------------------------------------------------------------------------------
     @abstractmethod

@@ -13,7 +13,7 @@ from metrics.functional.mpjpe import joint_weights
 def correct_joints(
     pred_BJ2: Tensor,
     target_BJ2: Tensor,
-    normaliser_B: Tensor,
+    normaliser_B: Tensor | None,
     threshold: float = 0.2,
     weight_BJ: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,8 @@ def correct_joints(
     Args:
         pred_BJ2: pixels, any floating dtype; compared in float64.
         target_BJ2: pixels. A joint that is not finite is not labelled.
-        normaliser_B: pixels; a person whose normaliser is not finite and positive is not counted.
+        normaliser_B: pixels; a person whose normaliser is not finite and positive is not counted. None: ``threshold``
+            itself is in pixels.
         weight_BJ: mask or confidence of the labels; PCK uses only whether it is > 0.
 
     Returns:
@@ -42,6 +43,8 @@ def correct_joints(
         raise PosesynError(
             f"PCK needs two (B,J,2) sets in pixels, got {tuple(pred_BJ2.shape)} and {tuple(target_BJ2.shape)}"
         )
+    if normaliser_B is None:
+        normaliser_B = torch.ones(len(pred_BJ2), dtype=torch.float64, device=pred_BJ2.device)
     if normaliser_B.shape != pred_BJ2.shape[:1]:
         raise PosesynError(f"PCK needs one normaliser per person, {len(pred_BJ2)}, got {tuple(normaliser_B.shape)}")
     usable_B = normaliser_B.isfinite() & (normaliser_B > 0)
@@ -50,10 +53,43 @@ def correct_joints(
     return (distance_BJ < threshold * normaliser_B.double()[:, None]) & counted_BJ, counted_BJ
 
 
-def torso_length(joints_BJ2: Tensor, weight_BJ: Tensor | None = None, skeleton: str = "lsp14") -> Tensor:
+def pck(
+    pred_BJ2: Tensor,
+    target_BJ2: Tensor,
+    normaliser_B: Tensor | None,
+    threshold: float = 0.2,
+    weight_BJ: Tensor | None = None,
+) -> Tensor:
+    """PCK of each person: the share of :func:`correct_joints` among the counted.
+
+    Arguments are those of :func:`correct_joints`. MPII's PCKh@0.5 and @0.6 have :func:`head_size` as normaliser, tPCK
+    :func:`torso_length`; with None the threshold is in pixels (SMART: 22.4). Most data sets' figures are not the mean
+    over persons but over joints or labels: see :class:`metrics.PCK`.
+
+    Returns:
+        (B,) float64 in 0..1; NaN for a person who is not counted, has no label, or has a prediction that is not finite
+        at one.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(1, 3, 2)
+        >>> pred = torch.tensor([[[19.0, 0], [0, 20], [1, 1]]])
+        >>> pck(pred, target, torch.tensor([100.0])), pck(pred, target, None, threshold=3)
+        (tensor([0.6667], dtype=torch.float64), tensor([0.3333], dtype=torch.float64))
+    """
+    correct_BJ, counted_BJ = correct_joints(pred_BJ2, target_BJ2, normaliser_B, threshold, weight_BJ)
+    invalid_B = (counted_BJ & ~pred_BJ2.isfinite().all(-1)).any(-1)
+    share_B = correct_BJ.sum(-1).double() / counted_BJ.sum(-1)
+    return torch.where(invalid_B, torch.nan, share_B)
+
+
+def torso_length(
+    joints_BJ2: Tensor, weight_BJ: Tensor | None = None, skeleton: str = "lsp14", fallback_BJ2: Tensor | None = None
+) -> Tensor:
     """(B,) pixels from left shoulder to right hip, NaN where one is not labelled.
 
-    The torso of PCK@0.2 and tPCK as mmpose measures it (mmpose/evaluation/metrics/keypoint_2d_metrics.py, JHMDB).
+    The torso of PCK@0.2 and tPCK as mmpose measures it (mmpose/evaluation/metrics/keypoint_2d_metrics.py, JHMDB). There
+    the predicted joints stand in where the labelled torso is shorter than 1 px: give them as ``fallback_BJ2``.
 
     Example:
         >>> import torch
@@ -65,6 +101,9 @@ def torso_length(joints_BJ2: Tensor, weight_BJ: Tensor | None = None, skeleton: 
     shoulder, hip = get_skeleton(skeleton).indices("left_shoulder", "right_hip")
     labelled_B = (joint_weights(joints_BJ2, weight_BJ)[:, [shoulder, hip]] > 0).all(-1)
     length_B = torch.linalg.vector_norm(joints_BJ2[:, shoulder].double() - joints_BJ2[:, hip].double(), dim=-1)
+    if fallback_BJ2 is not None:
+        other_B = torch.linalg.vector_norm(fallback_BJ2[:, shoulder].double() - fallback_BJ2[:, hip].double(), dim=-1)
+        length_B = torch.where(length_B < 1, other_B, length_B)
     return torch.where(labelled_B, length_B, torch.nan)
 
 

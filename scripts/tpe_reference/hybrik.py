@@ -36,8 +36,8 @@ sys.path.insert(0, str(ROOT))
 
 from human.body import BodyModel, load_body  # noqa: E402
 from human.lbs import SMPL_PARENTS  # noqa: E402
-from lightning_modules.hybrik import MEAN, STD  # noqa: E402
 from lightning_modules.hybrik_kinematics import leaf_vertices  # noqa: E402
+from lightning_modules.normalisation import HYBRIK  # noqa: E402
 from tests.lightning_modules import hybrik_reference as ref  # noqa: E402
 from tests.lightning_modules.seeded import (  # noqa: E402
     save_reference,
@@ -158,7 +158,7 @@ def outputs(model: nn.Module, prefix: str, **call: Any) -> dict[str, Tensor]:
     rest = torch.cat([smpl.J_regressor @ smpl.v_template, smpl.v_template[list(UPSTREAM_LEAVES)]])
     person = ref.person_volumes(rest)
     hook = layer.register_forward_hook(lambda module, inputs, out: out + person)
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) / 255 for x in (MEAN, STD))
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) / 255 for x in HYBRIK)
     said = model.eval()((images / 255 - mean) / std, **call)
     hook.remove()
     return {f"{prefix}/{name}": said[name] for name in OUTPUTS}

@@ -29,8 +29,6 @@ from lightning_modules import ESTIMATORS, PoseEstimator
 from tests.lightning_modules.tiny_estimators import make
 
 onnx_here = pytest.importorskip("onnxruntime", reason="pip install 'posesyn[export]'") is not None
-#: Operations for which ONNX has no equal, by estimator.
-NOT_IN_ONNX = {"hybrik": "_linalg_solve_ex"}
 Traced = tuple[PoseEstimator, torch.export.ExportedProgram, tuple[str, ...]]
 
 
@@ -103,10 +101,6 @@ def test_what_is_traced_is_what_is_predicted() -> None:
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 @pytest.mark.parametrize("name", ESTIMATORS.names())
 def test_every_estimator_is_exported(name: str, kind: str, tmp_path: Path) -> None:
-    if kind == "onnx" and name in NOT_IN_ONNX:
-        with pytest.raises(PosesynError, match=f"cannot be exported to onnx .*{NOT_IN_ONNX[name]}"):
-            export(make(name), tmp_path / "file", kind)
-        return
     differences = export(make(name), tmp_path / "file", kind)
     assert max(differences.values()) < 1e-3
 

@@ -58,6 +58,14 @@ def test_every_estimator_has_recipes() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.stem)
+def test_crops_are_cut_as_the_estimator_knows_them(recipe: Path) -> None:
+    data = yaml.safe_load(recipe.read_text())["data"]
+    convention = ESTIMATORS.get(estimator_of(recipe)).crop_convention
+    real = [s["init_args"] for s in data["sources"] if s["class_path"].endswith("RealSource")]
+    assert {data.get("box_scale"), *(s.get("box_scale") for s in real)} == {convention}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.stem)
 def test_a_recipe_trains(recipe: Path, lspet_parts: Path, tmp_path: Path) -> None:
     written = yaml.safe_load(recipe.read_text())
     over = tmp_path / "tiny.yaml"

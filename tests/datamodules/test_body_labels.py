@@ -185,14 +185,19 @@ def test_what_is_not_labelled_is_masked() -> None:
     assert crops(reader, "smpl", TURNED).has_transl[:6].tolist() == [True, False, False, False, False, True]
 
 
-def test_more_shape_numbers_than_the_estimator_has_are_another_shape() -> None:
+def test_of_more_shape_numbers_the_first_ten_count() -> None:
     reader = PeopleReader(make_people(("neutral",), 2))
     betas = np.pad(reader.index.extras["betas"], ((0, 0), (0, 6)))
     betas[1, 12] = 0.4
     reader.index = replace(reader.index, extras={**reader.index.extras, "betas": betas})
     batch = crops(reader, "smpl", TURNED)[torch.arange(2)]
-    assert batch.has_betas.tolist() == [True, False]
-    assert off_px(batch[torch.tensor([0])], "smpl").max() < 2e-3
+    assert batch.has_betas.all()
+    assert off_px(batch, "smpl").max() < 2e-3  # the pelvis is where the joints say
+    joints = reader.index.joints3d.copy()
+    joints[:, PELVIS] = 0
+    unrooted = PeopleReader(make_people(("neutral",), 2))
+    unrooted.index = replace(reader.index, joints3d=joints)
+    assert crops(unrooted, "smpl", TURNED).has_transl[:2].tolist() == [True, False]
     few = {**reader.index.extras, "betas": betas[:, :7]}
     reader.index = replace(reader.index, extras=few)
     assert torch.equal(crops(reader, "smpl", TURNED).betas[0, :7], torch.from_numpy(betas[0, :7]))

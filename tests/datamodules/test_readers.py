@@ -42,7 +42,7 @@ ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=READERS.names())
+@pytest.fixture(params=list(ARGUMENTS))
 def reader(request: pytest.FixtureRequest, shared_data: Path, tmp_path: Path) -> PoseReader:
     return READERS.get(request.param)(**ARGUMENTS[request.param](shared_data, tmp_path))
 

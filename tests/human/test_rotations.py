@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import roma
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from human.rotations import (
     geodesic_degrees,
     matrix_to_rotvec,
     matrix_to_sixd,
+    nearest_rotation,
     rotation_about,
     rotvec_to_matrix,
     sixd_to_matrix,
@@ -126,3 +128,39 @@ def test_rotvec_gradient_at_zero_is_finite_and_right() -> None:
     rotvec = torch.zeros(3, requires_grad=True)
     (gradient,) = torch.autograd.grad(rotvec_to_matrix(rotvec)[1, 0], rotvec)
     torch.testing.assert_close(gradient, torch.tensor([0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("rank", [3, 2])
+def test_the_nearest_rotation_is_procrustes(rank: int) -> None:
+    rng = torch.Generator().manual_seed(rank)
+    matrix = torch.randn(2000, 3, rank, generator=rng) @ torch.randn(2000, rank, 3, generator=rng)
+    matrix[1000:] *= 1e-6  # its size does not matter
+    expected = roma.special_procrustes(matrix.double(), method="svd").float()
+    torch.testing.assert_close(nearest_rotation(matrix), expected, atol=1e-6, rtol=0)
+
+
+def test_the_nearest_rotation_of_a_rotation_is_itself() -> None:
+    rotation = roma.random_rotmat(500)
+    torch.testing.assert_close(nearest_rotation(3 * rotation), rotation, atol=1e-6, rtol=0)
+
+
+def test_the_nearest_rotation_where_several_are_as_near() -> None:
+    """A rotation for every matrix, and a finite gradient."""
+    line = torch.tensor([1.0, 2.0, 3.0]).outer(torch.tensor([0.5, 0.0, 1.0]))
+    matrix = torch.stack([torch.zeros(3, 3), torch.ones(3, 3), -torch.eye(3), line]).requires_grad_()
+    found = nearest_rotation(matrix)
+    torch.testing.assert_close(found @ found.mT, torch.eye(3).expand(4, 3, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(found), torch.ones(4), atol=1e-5, rtol=0)
+    found.sum().backward()
+    assert matrix.grad is not None
+    assert matrix.grad.isfinite().all()
+
+
+def test_the_gradient_of_the_nearest_rotation() -> None:
+    matrix = torch.randn(4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own, other = matrix.clone().requires_grad_(), matrix.clone().requires_grad_()
+    weight = torch.arange(9.0).view(3, 3)
+    (nearest_rotation(own) * weight).sum().backward()
+    (roma.special_procrustes(other, method="svd") * weight).sum().backward()
+    assert own.grad is not None
+    torch.testing.assert_close(own.grad, other.grad, rtol=1e-4, atol=1e-4)

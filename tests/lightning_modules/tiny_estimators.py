@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lightning_modules import ESTIMATORS, PoseEstimator
+from lightning_modules.crowdnet3d import CrowdNet3D
 from lightning_modules.smpl_decoder import DecoderConfig
 from lightning_modules.vit import ViTConfig
 from tests.tiny import SIZE
@@ -34,3 +35,10 @@ FITTED = {"JointRegressor": 0.03}
 def make(name: str, **changes: Any) -> PoseEstimator:
     torch.manual_seed(0)
     return ESTIMATORS.get(name)(**{**TINY[name], **changes})
+
+
+def crowd(**changes: Any) -> CrowdNet3D:
+    """The tiny 3DCrowdNet."""
+    model = make("crowdnet3d", **changes)
+    assert isinstance(model, CrowdNet3D)
+    return model

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from human.errors import PosesynError
 from human.regressors import joint_names
@@ -71,13 +72,36 @@ def make(source: str, names: tuple[str, ...], root: tuple[str, ...], **changes: 
     return Protocol("people/here", "people", "test", truth=joints, prediction=joints, **facts)
 
 
+LABELS = make("labels", SMPL24.joints, ("pelvis",))
+REGRESSED = make("h36m", J14, ("pelvis",), metrics=("mpjpe", "pa_mpjpe", "pve"))
+IN_BOX = make("labels", SMPL24.joints, (), metrics=("pck@0.05",), normaliser="bbox", average="label")
 PROTOCOLS = [
-    make("labels", SMPL24.joints, ("pelvis",)),
+    LABELS,
+    REGRESSED,
+    IN_BOX,
     make("labels", SMPL24.joints, ("left_hip", "right_hip")),
-    make("kinematic", SMPL24.joints, ("left_hip", "right_hip"), metrics=("mpjpe", "pa_mpjpe", "pve")),
-    make("h36m", J14, ("pelvis",), metrics=("mpjpe", "pa_mpjpe", "pve")),
+    make(
+        "kinematic",
+        SMPL24.joints,
+        ("left_hip", "right_hip"),
+        metrics=(
+            "mpjpe",
+            "pa_mpjpe",
+            "n_mpjpe",
+            "pve",
+            "pa_pve",
+            "pa_pve_mesh",
+            "pve_t_sc",
+            "mpjae",
+            "pa_mpjae",
+            "pck3d@50",
+            "pa_pck3d@50",
+            "auc3d",
+            "pa_auc3d",
+        ),
+    ),
+    make("kinematic", SMPL24.joints, (), metrics=("mpjpe", "auc3d"), settings={"curve": "challenge"}),
     make("posed24", SMPL24.joints, ("left_hip", "right_hip"), metrics=("mpjpe", "pa_mpjpe", "pve")),
-    make("labels", SMPL24.joints, (), metrics=("pck@0.05",), normaliser="bbox", average="label"),
     make("labels", SMPL24.joints, (), metrics=("pck@0.05",), normaliser="torso", average="joint"),
     make("labels", SMPL24.joints, (), metrics=("pck@0.05",), normaliser="box"),
 ]
@@ -93,6 +117,8 @@ def test_the_truth_is_perfect(people: People, protocol: Protocol, person: int) -
     assert [f.metric for f in figures] == list(protocol.metrics)
     for figure in figures:
         goal = 100.0 if figure.unit == "%" else 0.0
+        if figure.metric in ("auc3d", "pa_auc3d") and not protocol.settings:
+            goal = 100 * 30 / 31  # no distance is less than the first threshold, 0
         assert figure.value == pytest.approx(goal, abs=1e-6), figure
         assert figure.low == pytest.approx(goal, abs=1e-6)
         assert (figure.count, figure.missing) == (3, 0)
@@ -101,7 +127,7 @@ def test_the_truth_is_perfect(people: People, protocol: Protocol, person: int) -
 def test_a_wrong_gender_a_wrong_root_and_swapped_legs_show(people: People) -> None:
     truth, said = both(people)
     same, part = with_body(said, truth, "smpl", slice(0, 3))
-    protocol = PROTOCOLS[3]
+    protocol = REGRESSED
     wrong_gender = evaluate(protocol, same, part).figures()
     assert all(f.value > 5 for f in wrong_gender)
     same, part = with_body(said, truth, "smpl_male", slice(0, 3))
@@ -119,15 +145,36 @@ def test_a_known_error(people: People) -> None:
     shifted = said.joints3d.copy()
     wrist = POSE32.index("left_wrist")
     shifted[:, wrist] += [0.0, 0.0, 0.048]
-    figures = evaluate(PROTOCOLS[0], replace(said, joints3d=shifted), truth).figures()
+    figures = evaluate(LABELS, replace(said, joints3d=shifted), truth).figures()
     assert figures[0].value == pytest.approx(48 / 24, abs=1e-9)
     assert 0 < figures[1].value < 48 / 4  # least squares spreads it
     pixels = said.joints2d.copy()
     side = (truth["bbox_xyxy"][:, 2:] - truth["bbox_xyxy"][:, :2]).max(1)
     pixels[:, wrist, 0] += 0.051 * side
     pixels[:, POSE32.index("right_wrist"), 0] += 0.049 * side
-    (figure,) = evaluate(PROTOCOLS[5], replace(said, joints2d=pixels), truth).figures()
+    (figure,) = evaluate(IN_BOX, replace(said, joints2d=pixels), truth).figures()
     assert figure.value == pytest.approx(100 * 23 / 24)
+
+
+def test_a_turned_body_and_a_scaled_one(people: People) -> None:
+    """A turn about the root shows in angles and not after Procrustes; another size neither there nor in N-MPJPE."""
+    truth, said = both(people)
+    same, part = with_body(said, truth, "smpl_male", slice(0, 3))
+    assert same.pose is not None
+    pose = np.array(same.pose, np.float64)
+    pose[:, 0] = (Rotation.from_euler("z", 90, degrees=True) * Rotation.from_rotvec(pose[:, 0])).as_rotvec()
+    metrics = ("mpjpe", "pa_mpjpe", "mpjae", "pa_mpjae")
+    protocol = make("kinematic", SMPL24.joints, ("pelvis",), metrics=metrics)
+    values = {f.metric: f.value for f in evaluate(protocol, replace(same, pose=pose), part).figures()}
+    assert values["mpjpe"] > 100
+    assert values["pa_mpjpe"] == pytest.approx(0, abs=1e-6)
+    assert values["mpjae"] == pytest.approx(90, abs=1e-5)
+    assert values["pa_mpjae"] == pytest.approx(0, abs=1e-4)
+    protocol = make("labels", SMPL24.joints, ("pelvis",), metrics=("mpjpe", "n_mpjpe"))
+    larger = replace(said, joints3d=1.1 * said.joints3d)
+    scaled = {f.metric: f.value for f in evaluate(protocol, larger, truth).figures()}
+    assert scaled["mpjpe"] > 20
+    assert scaled["n_mpjpe"] == pytest.approx(0, abs=1e-6)
 
 
 def test_missing_and_broken_predictions_are_told(people: People) -> None:
@@ -135,17 +182,17 @@ def test_missing_and_broken_predictions_are_told(people: People) -> None:
     broken = said.joints3d.copy()
     broken[1, 5] = np.nan
     part = replace(said, joints3d=broken).rows([0, 1, 2, 3])
-    (mpjpe, pa) = evaluate(PROTOCOLS[0], part, truth).figures()
+    (mpjpe, pa) = evaluate(LABELS, part, truth).figures()
     assert (mpjpe.count, mpjpe.missing) == (3, 3) == (pa.count, pa.missing)
     assert mpjpe.value == pytest.approx(0, abs=1e-9)
-    nobody = evaluate(PROTOCOLS[0], said.rows(np.zeros(0, int)), truth).figures()
+    nobody = evaluate(LABELS, said.rows(np.zeros(0, int)), truth).figures()
     assert np.isnan(nobody[0].value)
     assert nobody[0].missing == 6
     with pytest.raises(PosesynError, match="none of the predictions' persons"):
-        evaluate(PROTOCOLS[0], replace(said, ids=[f"x{i}" for i in said.ids]), truth)
+        evaluate(LABELS, replace(said, ids=[f"x{i}" for i in said.ids]), truth)
     with pytest.raises(PosesynError, match="twice"):
-        evaluate(PROTOCOLS[0], replace(said, ids=["0/0"] * len(said)), truth)
-    out = evaluate(PROTOCOLS[3], said, truth)
+        evaluate(LABELS, replace(said, ids=["0/0"] * len(said)), truth)
+    out = evaluate(REGRESSED, said, truth)
     assert [f.metric for f in out.figures()] == []
     assert any("no body parameters" in note for note in out.notes) or any("neither a body" in n for n in out.notes)
 
@@ -153,17 +200,17 @@ def test_missing_and_broken_predictions_are_told(people: People) -> None:
 def test_another_set_or_nobody_left_is_one_error(people: People) -> None:
     truth, said = both(people)
     with pytest.raises(PosesynError, match="is for elsewhere"):
-        evaluate(replace(PROTOCOLS[0], dataset="elsewhere"), said, truth)
+        evaluate(replace(LABELS, dataset="elsewhere"), said, truth)
     with pytest.raises(PosesynError, match="leaves nobody"):
-        evaluate(replace(PROTOCOLS[0], keep=(("frame", "==", 77),)), said, truth)
+        evaluate(replace(LABELS, keep=(("frame", "==", 77),)), said, truth)
     with pytest.raises(PosesynError, match="has no 'area'"):
-        evaluate(replace(PROTOCOLS[0], keep=(("area", ">=", 77),)), said, truth)
-    kept = evaluate(replace(PROTOCOLS[0], keep=(("frame", "every", 2), ("sequence", "in", (0, 1)))), said, truth)
+        evaluate(replace(LABELS, keep=(("area", ">=", 77),)), said, truth)
+    kept = evaluate(replace(LABELS, keep=(("frame", "every", 2), ("sequence", "in", (0, 1)))), said, truth)
     assert kept.figures()[0].count == 4
 
 
 def test_hash_names_the_definition() -> None:
-    one = PROTOCOLS[0]
+    one = LABELS
     assert one.hash == replace(one, name="other/name", note="other").hash
     changed = [
         replace(one, root=("neck",)),

@@ -186,8 +186,14 @@ def test_hdf5_follows_no_link_out(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
-    for name in ("npz", "mat", "h5"):
+    for name in ("npz", "mat", "h5", "pickle"):
         WRITE[name](tmp_path / name)
+    assert list(files.read_pickle(tmp_path / "pickle", ["genders"])) == ["genders"]
+    with pytest.raises(PosesynError, match="pickle has no 'trans'"):
+        files.read_pickle(tmp_path / "pickle", ["trans"])
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps([1]))
+    with pytest.raises(PosesynError, match=r"list\.pkl holds no dictionary"):
+        files.read_pickle(tmp_path / "list.pkl", ["trans"])
     with pytest.raises(PosesynError, match="npz has no 'poses'"):
         files.read_npz(tmp_path / "npz", ["poses"])
     with pytest.raises(PosesynError, match="mat has no 'RELEASE'"):
