@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from datamodules.body_labels import fill_body
+from datamodules.crop_bodies import fill_body
 from datamodules.readers.base import PersonIndex, PoseReader
 from human.assets import cache_root
 from human.batch import HIPS, PELVIS, PoseBatch
@@ -65,7 +65,7 @@ def label_batch(
 ) -> PoseBatch:
     """One PoseBatch of persons ``rows`` of ``index``, each seen through its (2,3) affine map; None is an unreadable
     picture. Where the index has no camera one is guessed from the whole ``pictures``' (height, width), if given.
-    ``kind`` and ``own``: the bodies of the labels and of the estimator (:func:`datamodules.body_labels.fill_body`).
+    ``kind`` and ``own``: the bodies of the labels and of the estimator (:func:`datamodules.crop_bodies.fill_body`).
     """
     size = next((im.shape[0] for im in images if im is not None), 1)
     batch = PoseBatch.blank(len(rows), size)

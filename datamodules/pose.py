@@ -57,7 +57,7 @@ class PoseDataModule(L.LightningDataModule):
         crops: these are crops of one person each.
         detector: who finds the people otherwise (``human.detectors.DETECTORS``), with its ``detector_options``.
         picture_focal: focal length of the cameras of these pictures, px; default: EXIF's, else the diagonal.
-        body: the estimator's body model by name, in which body labels are told (``datamodules.body_labels``); the
+        body: the estimator's body model by name, in which body labels are told (``datamodules.crop_bodies``); the
             commands set it to the model's.
     """
 

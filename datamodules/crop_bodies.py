@@ -75,14 +75,15 @@ def fill_body(
     pose = _seen(np.where(has_pose[:, None, None], pose, 0.0), matrices, flip) * has_pose[:, None, None]
 
     betas = np.zeros((len(rows), BETAS))
-    has_betas = whole = np.zeros(len(rows), bool)
+    has_betas: Array = np.zeros(len(rows), bool)
+    whole: Array = has_betas
     if "betas" in extras:
         given = np.asarray(extras["betas"][rows], np.float64)
         gender = extras["gender"][rows] if "gender" in extras else np.zeros(len(rows), np.int8)
         mine = np.array([kind + _GENDER.get(int(g), "_unknown") == own for g in gender])
-        has_betas = used & mine & np.isfinite(given).all(1)
+        has_betas = np.asarray(used & mine & np.isfinite(given).all(1))
         # With the further numbers left out the pelvis lies elsewhere.
-        whole = (np.abs(given[:, BETAS:]) < 1e-6).all(1)
+        whole = np.asarray((np.abs(given[:, BETAS:]) < 1e-6).all(1))
         betas[:, : given.shape[1]] = np.where(has_betas[:, None], given[:, :BETAS], 0.0)
 
     rest = template + betas @ directions.T
