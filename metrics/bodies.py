@@ -38,7 +38,7 @@ def body_name(kind: str, gender: int) -> str:
 
 
 def needed_betas(betas: Any) -> Any:
-    """(B,S) without the last columns beyond the tenth that are all zero: not every body file has directions for them."""
+    """(B,S) without the last columns beyond the tenth that are all zero: not every body file has that many."""
     used = [column for column in range(10, betas.shape[1]) if bool((betas[:, column] != 0).any())]
     return betas[:, : max([10, *(column + 1 for column in used)])]
 
@@ -109,9 +109,14 @@ class Posed:
 
     @property
     def mesh_body(self) -> BodyModel:
-        """The body whose mesh :attr:`vertices` are on."""
-        kind = self.name.split("_")[0]
-        return self.body if self.mesh in ("", kind) else body_model(self.mesh, 10)
+        """The body whose mesh :attr:`vertices` are on, of the same gender."""
+        kind, _, gender = self.name.partition("_")
+        return self.body if self.mesh in ("", kind) else body_model("_".join(filter(None, (self.mesh, gender))), 10)
+
+    @property
+    def neutral_body(self) -> BodyModel:
+        """The neutral body whose mesh :attr:`vertices` are on."""
+        return body_model(self.mesh or self.name.split("_")[0], 10)
 
     def global_rotations(self, joints: Sequence[int]) -> Tensor:
         """(B,len(joints),3,3) of SMPL's joints, of the first 22: from the rest pose to the camera's frame."""
@@ -131,8 +136,9 @@ class Posed:
 
                 raise NotMeasured(f"a body {self.name!r} has not SMPL-X's joints")
             return self._out.all_joints[:, SMPLX55.indices(*names)]
-        if source == "posed24":
-            every = self.mesh_body.J_regressor.double() @ self.vertices
+        if source in ("posed24", "neutral24"):
+            body = self.mesh_body if source == "posed24" else self.neutral_body
+            every = body.J_regressor.double() @ self.vertices
             return every[:, SMPL24.indices(*names)]
         if source in ("h36m", "extra"):
             known = joint_names(source)

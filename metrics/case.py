@@ -65,14 +65,16 @@ class Case:
                 raise NotMeasured(f"the predictions have no {'2D' if self.flat else '3D'} joints")
             return ~named(value, said.skeleton, self._own_names).isfinite().flatten(1).all(1)
         if said.pose is None:
-            raise NotMeasured("the predictions have no body parameters")
+            if said.joints3d is None:
+                raise NotMeasured("the predictions have neither a body nor joints")
+            return ~named(said.joints3d, said.skeleton, self._own_names).isfinite().flatten(1).all(1)
         return ~torch.as_tensor(np.isfinite(said.pose.reshape(len(said), -1)).all(1))
 
     # -- joints ------------------------------------------------------------------------------------------------------
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith(("pck@", "pck2d", "oks", "auc2d")) for m in self.protocol.metrics)
+        return any(m.startswith(("pck@", "oks_")) for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:

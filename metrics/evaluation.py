@@ -15,8 +15,9 @@ from torch import Tensor
 from human.errors import PosesynError
 from human.rng import generator
 from metrics.case import Case, NotMeasured
-from metrics.measures import MEASURES
+from metrics.measures import MEASURES, per_person
 from metrics.protocols.base import Protocol
+from metrics.set_measures import AP_METRICS, SEQUENCE_MEASURES, average_precision
 from metrics.truth import Predictions, Truth
 
 Array = npt.NDArray[Any]
@@ -83,14 +84,16 @@ class Evaluation:
 
 
 def unit_of(metric: str) -> str:
-    return MEASURES[split_metric(metric)[0]][1]
+    name = split_metric(metric)[0]
+    return "%" if name in AP_METRICS else {**MEASURES, **SEQUENCE_MEASURES}[name][1]
 
 
 def split_metric(metric: str) -> tuple[str, float]:
     """ "pck@0.2" is "pck" and 0.2."""
     name, _, number = metric.partition("@")
-    if name not in MEASURES:
-        raise PosesynError(f"no metric is called {name!r}; known: {', '.join(sorted(MEASURES))}")
+    known = (*MEASURES, *SEQUENCE_MEASURES, *AP_METRICS)
+    if name not in known:
+        raise PosesynError(f"no metric is called {name!r}; known: {', '.join(sorted(known))}")
     return name, float(number or "nan")
 
 
@@ -115,14 +118,21 @@ def evaluate(
     truth = truth.rows(np.flatnonzero(kept(protocol, truth)))
     if not len(truth):
         raise PosesynError(f"protocol {protocol.name} leaves nobody of {truth.dataset} ({truth.split})")
-    predicted = matched(protocol, predicted, truth)
     out = Evaluation(protocol, truth, missing=np.ones(len(truth), bool))
+    _whole_set(out, predicted)
+    predicted = matched(protocol, predicted, truth)
+    moving = [m for m in protocol.metrics if m in SEQUENCE_MEASURES]
+    joints: list[tuple[Tensor, Tensor, Tensor]] = []
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     missing: list[Array] = []
     for rows in _chunks(len(truth)):
         case = Case(protocol, truth.rows(rows), predicted.rows(rows))
+        if moving:
+            joints.append((case.predicted3d, case.truth3d, case.weight))
         for metric in protocol.metrics:
             name, number = split_metric(metric)
+            if name not in MEASURES:
+                continue
             try:
                 pair = MEASURES[name][0](case, number)
                 parts.setdefault(metric, []).append(pair)
@@ -145,7 +155,26 @@ def evaluate(
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):
             out.values[metric] = (columns[0], columns[1])
+    for metric in moving if joints else ():
+        predicted3d, true3d, weight = (torch.cat(column) for column in zip(*joints, strict=True))
+        value = SEQUENCE_MEASURES[metric][0](predicted3d, true3d, weight, protocol, truth)
+        pair = per_person(value, torch.ones(len(value), dtype=torch.bool))
+        out.values[metric] = (pair[0].numpy(), pair[1].numpy())
     return out
+
+
+def _whole_set(out: Evaluation, predicted: Predictions) -> None:
+    """Figures that only a whole set has; no interval."""
+    asked = [m for m in out.protocol.metrics if m in AP_METRICS]
+    if not asked:
+        return
+    try:
+        found = average_precision(out.protocol, predicted, out.truth)
+    except NotMeasured as reason:
+        out.notes.append(f"{', '.join(asked)}: {reason}")
+        return
+    for metric in asked:
+        out.single[metric] = Figure(metric, "%", found[metric], np.nan, np.nan, len(out.truth), 0)
 
 
 def _chunks(count: int) -> Iterator[Array]:

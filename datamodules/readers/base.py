@@ -45,6 +45,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "distortion": ("float32", "(5,) k1 k2 p1 p2 k3 of OpenCV"),
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
         "detected": ("int16", "() 2D joints that the set's own detector found"),
+        "subjects": ("int16", "() persons that the sequence was recorded with, in the picture or not"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )

@@ -19,9 +19,9 @@ from human.registry import Registry
 #: "labels": the data set's own (native3d / native2d), by name; of a prediction: its own joints of those names;
 #: "kinematic": the body model's posed joints (POSE32's names; the first 24 are SMPL's);
 #: "h36m", "extra": rows of the published regressors on posed vertices (``human.regressors``);
-#: "posed24": SMPL's own J_regressor (24) on *posed* vertices;
+#: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one's;
 #: "smplx": SMPL-X's own 55 posed joints (names of the skeleton "smplx55").
-SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "smplx")
+SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "smplx")
 AVERAGES = ("person", "label", "joint")
 
 

@@ -1,4 +1,4 @@
-"""EMDB's protocols. All compare SMPL's 24 joints from the middle of the hips; they differ in where the joints come from.
+"""EMDB's protocols. All compare SMPL's 24 joints from the middle of the hips, but not the same 24 joints.
 
 "Joints" are the body's kinematic ones for EMDB's own evaluator, and SMPL's regressor on the posed vertices for those
 who follow WHAM; the two lie apart wherever the pose bends the skin.
@@ -47,7 +47,8 @@ CAMERAHMR = protocol(
     prediction=Joints("neutral24", SMPL24.joints),
     root=_HIPS,
     cluster="sequence",
-    source="pixelite1201/CameraHMR:core/camerahmr_trainer_smpl.py; saidwivedi/TokenHMR:tokenhmr/lib/utils/pose_utils.py; "
+    source="pixelite1201/CameraHMR:core/camerahmr_trainer_smpl.py; "
+    "saidwivedi/TokenHMR:tokenhmr/lib/utils/pose_utils.py, tokenhmr/eval.py; "
     "zju3dv/GVHMR:hmr4d/model/gvhmr/callbacks/metric_emdb.py",
     note="the neutral body's regressor on both meshes",
     published=(

@@ -177,6 +177,35 @@ def test_a_turned_body_and_a_scaled_one(people: People) -> None:
     assert scaled["n_mpjpe"] == pytest.approx(0, abs=1e-6)
 
 
+def test_acceleration_of_tracks(body_files: Path) -> None:
+    """A jump of one frame is an acceleration error of that frame's and its neighbours' second differences."""
+    people = make_people(genders=("male", "female"), frames=5, seed=3)
+    truth, said = both(people)
+    protocol = make("labels", SMPL24.joints, (), metrics=("accel",))
+    shuffled = np.random.default_rng(0).permutation(len(truth))
+    (figure,) = evaluate(protocol, said, truth.rows(shuffled)).figures(resamples=10)
+    assert figure.value == pytest.approx(0, abs=1e-9)
+    assert figure.count == 6  # of 5 frames 3 have both neighbours, twice
+    jumped = said.joints3d.copy()
+    jumped[2] += [0.01, 0, 0]  # the middle frame of the first person
+    (figure,) = evaluate(protocol, replace(said, joints3d=jumped), truth.rows(shuffled)).figures(resamples=10)
+    assert figure.value == pytest.approx(900 * (0.01 + 0.02 + 0.01) / 6)
+
+
+def test_average_precision_counts_people(people: People) -> None:
+    truth, said = both(people)
+    columns = {**truth.columns, "area": np.full(len(truth), 5000.0)}
+    truth = replace(truth, columns=columns)
+    sigmas = (0.05,) * 24
+    protocol = make("labels", SMPL24.joints, (), metrics=("oks_ap", "oks_ar"), settings={"sigmas": sigmas})
+    figures = evaluate(protocol, said, truth).figures()
+    assert [f.value for f in figures] == pytest.approx([100, 100])
+    half = said.rows(np.arange(0, len(said), 2))
+    figures = evaluate(protocol, half, truth).figures()
+    assert figures[1].value == pytest.approx(50)
+    assert figures[0].value == pytest.approx(100 * 51 / 101)
+
+
 def test_missing_and_broken_predictions_are_told(people: People) -> None:
     truth, said = both(people)
     broken = said.joints3d.copy()
