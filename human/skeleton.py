@@ -158,9 +158,36 @@ PANOPTIC19 = _make(
     left_eye<nose left_ear<left_eye right_eye<nose right_ear<right_eye""",
 )
 
+# SMPL-X's own 55 joints; the eyes are the centres of the eyeballs, not the points that annotators mean.
+_FINGERS = " ".join(
+    f"{side}_{finger}{k}<{side}_{'wrist' if k == 1 else f'{finger}{k - 1}'}"
+    for side in ("left", "right")
+    for finger in ("index", "middle", "pinky", "ring", "thumb")
+    for k in (1, 2, 3)
+)
+SMPLX55 = _make(
+    "smplx55",
+    " ".join(_SMPL.split()[:22]) + f" jaw<head left_eyeball<head right_eyeball<head {_FINGERS}",
+)
+
 SKELETONS: dict[str, Skeleton] = {
     s.name: s
-    for s in (SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, BODY25, JHMDB15, DHP28, DHP17, MUCO21, SKI17, PANOPTIC19)
+    for s in (
+        SMPL24,
+        POSE32,
+        COCO17,
+        LSP14,
+        MPII16,
+        H36M17,
+        BODY25,
+        JHMDB15,
+        DHP28,
+        DHP17,
+        MUCO21,
+        SKI17,
+        PANOPTIC19,
+        SMPLX55,
+    )
 }
 
 
