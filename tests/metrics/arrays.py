@@ -19,7 +19,7 @@ def known_arrays() -> dict[str, np.ndarray]:
 
     size = np.array([0.3, 0.8, 0.2])
     joints, verts = size * draw(PERSONS, JOINTS, 3), size * draw(PERSONS, VERTICES, 3)
-    turn = Rotation.from_rotvec(0.5 * draw(PERSONS, 3)).as_matrix()
+    turn = Rotation.from_rotvec(0.15 * draw(PERSONS, 3)).as_matrix()
     rotations = Rotation.from_rotvec(draw(PERSONS * JOINTS, 3)).as_matrix().reshape(PERSONS, JOINTS, 3, 3)
     wobble = Rotation.from_rotvec(0.3 * draw(PERSONS * JOINTS, 3)).as_matrix().reshape(PERSONS, JOINTS, 3, 3)
     time = np.arange(FRAMES)[:, None, None] / 30
