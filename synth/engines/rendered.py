@@ -49,7 +49,7 @@ _SETTINGS = {
     "occluder": OccluderConfig,
     "bystander": BystanderConfig,
 }
-_AT_ONCE = 16  # on the CPU: buffers of a large batch would leave the processor's caches
+_AT_ONCE = 32  # on the CPU: buffers of a large batch would leave the processor's caches
 
 
 @dataclass(frozen=True)
