@@ -20,8 +20,8 @@ from metrics.protocols.base import Protocol
 _TITLES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE", "pa_pve": "PA-PVE", "pck": "PCK", "pck3d": "3DPCK",
            "auc3d": "AUC", "n_mpjpe": "N-MPJPE", "mpjae": "MPJAE", "pa_mpjae": "PA-MPJAE", "accel": "Accel",
            "oks_ap": "AP", "w_mpjpe": "W-MPJPE", "wa_mpjpe": "WA-MPJPE", "rte": "RTE",
-           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "oks_ap50": "AP50", "oks_ap75": "AP75",
-           "oks_ap_m": "AP M", "oks_ap_l": "AP L", "oks_ar": "AR"}  # fmt: skip
+           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "iou": "mIOU", "oks_ap50": "AP50",
+           "oks_ap75": "AP75", "oks_ap_m": "AP M", "oks_ap_l": "AP L", "oks_ar": "AR"}  # fmt: skip
 
 
 @dataclass(frozen=True)
