@@ -78,7 +78,7 @@ class Case:
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith(("pck@", "oks_")) for m in self.protocol.metrics)
+        return any(m.startswith("pck@") for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:
@@ -94,7 +94,8 @@ class Case:
         """(B,J,3) metres and (B,J) confidence."""
         truth = self.truth
         if joints.source == "labels":
-            values = named(truth["native3d"], truth.skeleton, joints.names)
+            column = str(self.protocol.settings.get("labels3d", "native3d"))
+            values = named(truth[column], truth.skeleton, joints.names)
             return values[..., :3], values[..., 3]
         out = torch.full((len(truth), len(joints.names), 3), torch.nan, dtype=torch.float64)
         for rows, posed in self.truth_bodies:
