@@ -14,6 +14,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
+from metrics import silhouettes  # noqa: F401 -- registers its measure
 from metrics.case import Case, NotMeasured
 from metrics.measures import MEASURES, WHOLE, per_person
 from metrics.motion_measures import SEQUENCE_MEASURES
