@@ -23,6 +23,7 @@ __all__ = [
     "coco",
     "emdb",
     "hr_lspet",
+    "jhmdb",
     "lsp",
     "lspet",
     "make_reader",
