@@ -94,7 +94,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     config = args.config or config_of(Path(args.ckpt))
     estimator = load_estimator(config, args.ckpt)
     written = yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("data") or {}
-    scale = args.box_scale or float(written.get("box_scale", 1.25))
+    scale = args.box_scale or written.get("box_scale", 1.25)
     writer = Benchmark(str(args.out), args.overwrite, tables=False)
     data = BenchmarkData(readers, estimator.image_size, scale, args.batch_size, args.workers, args.limit)
     trainer = L.Trainer(
@@ -150,7 +150,7 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--limit", type=int, default=0, help="only so many persons of each set, spread over it")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=1, help="processes that read pictures, on each rank")
-    parser.add_argument("--box-scale", type=float, default=0.0, help="crop side over the box's; default: the config's")
+    parser.add_argument("--box-scale", type=yaml.safe_load, help="crop side over the box's; default: the config's")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--devices", default="auto")
     parser.add_argument("--overwrite", action="store_true", help="drop predictions in OUT that were made differently")

@@ -18,7 +18,7 @@ from human.crop import Array, crop_affine, square_box
 class PersonCrops(Dataset[PoseBatch]):
     """Crops of a reader's persons, several at a time; column 2 of the keys is the person's row."""
 
-    def __init__(self, reader: PoseReader, size: int, box_scale: float) -> None:
+    def __init__(self, reader: PoseReader, size: int, box_scale: float | str) -> None:
         self.reader, self.size, self.box_scale = reader, size, box_scale
 
     def affine(self, row: int) -> Array:
@@ -50,7 +50,7 @@ class BenchmarkLoader:
         self,
         reader: PoseReader,
         size: int,
-        box_scale: float,
+        box_scale: float | str,
         batch_size: int = 64,
         workers: int = 0,
         rank: int = 0,
@@ -88,7 +88,7 @@ class BenchmarkLoader:
 class BenchmarkData(L.LightningDataModule):
     """The readers that an estimator is measured on, by the names their tables have."""
 
-    def __init__(self, readers: dict[str, PoseReader], size: int, box_scale: float, batch_size: int = 64,
+    def __init__(self, readers: dict[str, PoseReader], size: int, box_scale: float | str, batch_size: int = 64,
                  workers: int = 0, limit: int = 0) -> None:  # fmt: skip
         super().__init__()
         self.readers, self.size, self.box_scale = readers, size, box_scale

@@ -17,7 +17,7 @@ from datamodules.crops import CropSet
 from datamodules.images import PeopleLoader, Pictures, list_pictures
 from datamodules.mining import JoinedCrops
 from datamodules.mixture import MixtureDataset, MixtureLoader
-from datamodules.readers import make_reader
+from datamodules.readers import PoseReader, make_reader
 from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged
@@ -57,6 +57,8 @@ class PoseDataModule(L.LightningDataModule):
         crops: these are crops of one person each.
         detector: who finds the people otherwise (``human.detectors.DETECTORS``), with its ``detector_options``.
         picture_focal: focal length of the cameras of these pictures, px; default: EXIF's, else the diagonal.
+        body: the estimator's body model by name, in which body labels are told (``datamodules.crop_bodies``); the
+            commands set it to the model's.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class PoseDataModule(L.LightningDataModule):
         detector: str = "blazepose",
         detector_options: dict[str, Any] | None = None,
         picture_focal: float | None = None,
+        body: str = "free",
     ) -> None:
         super().__init__()
+        self.body = body
         if not sources:
             raise PosesynError("data.sources is empty: name at least one source of training samples")
         names = [s.name for s in sources]
@@ -124,10 +128,7 @@ class PoseDataModule(L.LightningDataModule):
 
     @property
     def test_names(self) -> list[str]:
-        names = [c.name or "-".join(filter(None, (c.reader, c.options.get("split")))) for c in self.test]
-        if len(set(names)) < len(names):
-            raise PosesynError(f"data.test: two sets have one name ({', '.join(names)}): set `name`")
-        return names
+        return list(self.benchmark.readers) if self.benchmark else []
 
     @property
     def mining_data(self) -> JoinedCrops:
@@ -187,7 +188,7 @@ class PoseDataModule(L.LightningDataModule):
                 "start a new run from its weights with --model.checkpoint"
             )
         for source in self.sources:
-            source.prepare(self.image_size, self.pool_path)
+            source.prepare(self.image_size, self.pool_path, self.body)
         self.loader = MixtureLoader(
             MixtureDataset(self.sources),
             lambda: self.recipe,
@@ -215,7 +216,13 @@ class PoseDataModule(L.LightningDataModule):
         """What ``test`` looks at where ``data.test`` names data sets."""
         if not self.test:
             return None
-        readers = {name: make_reader(c.reader, c.options) for name, c in zip(self.test_names, self.test, strict=True)}
+        readers: dict[str, PoseReader] = {}
+        for config in self.test:
+            reader = make_reader(config.reader, config.options)
+            name = config.name or "-".join(filter(None, (reader.name, reader.split)))
+            if name in readers:
+                raise PosesynError(f"data.test: two sets have one name ({name}): set `name`")
+            readers[name] = reader
         return BenchmarkData(readers, self.image_size, self.box_scale, self.batch_size, self.workers)
 
     def test_dataloader(self) -> Any:
@@ -247,7 +254,7 @@ class PoseDataModule(L.LightningDataModule):
         return make_detector(*self.detector)
 
     def _crops(self, config: ReaderConfig) -> CropSet:
-        crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale)
+        crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale, body=self.body)
         if len(crops) == 0:
             raise PosesynError(f"{config.name or config.reader} has no usable person: {crops.reader.describe()}")
         return crops

@@ -15,7 +15,8 @@ from torch import Tensor
 from human.errors import PosesynError
 from human.rng import generator
 from metrics.case import Case, NotMeasured
-from metrics.measures import MEASURES, WHOLE
+from metrics.measures import MEASURES, WHOLE, per_person
+from metrics.motion_measures import SEQUENCE_MEASURES
 from metrics.protocols.base import Protocol
 from metrics.truth import Predictions, Truth
 
@@ -83,15 +84,16 @@ class Evaluation:
 
 
 def unit_of(metric: str) -> str:
-    return WHOLE[metric] if metric in WHOLE else MEASURES[split_metric(metric)[0]][1]
+    return WHOLE[metric] if metric in WHOLE else {**MEASURES, **SEQUENCE_MEASURES}[split_metric(metric)[0]][1]
 
 
 def split_metric(metric: str) -> tuple[str, float]:
     """ "pck@0.2" is "pck" and 0.2."""
     name, _, number = metric.partition("@")
-    if name not in MEASURES:
-        known = ", ".join(sorted([*MEASURES, *WHOLE]))
-        raise PosesynError(f"no metric is called {name!r}; known: {known}")
+    known = (*MEASURES, *SEQUENCE_MEASURES)
+    if name not in known:
+        names = ", ".join(sorted([*known, *WHOLE]))
+        raise PosesynError(f"no metric is called {name!r}; known: {names}")
     return name, float(number or "nan")
 
 
@@ -123,18 +125,28 @@ def evaluate(
             progress(len(truth))
         return out
     predicted = matched(protocol, predicted, truth)
+    moving = [m for m in protocol.metrics if m in SEQUENCE_MEASURES]
+    joints: list[tuple[Tensor, Tensor, Tensor]] = []
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     missing: list[Array] = []
     for rows in _chunks(len(truth)):
         case = Case(protocol, truth.rows(rows), predicted.rows(rows))
+        try:
+            if moving:
+                joints.append((case.predicted3d, case.truth3d, case.weight))
+        except NotMeasured as reason:
+            moving = _noted(out, moving, reason)
         for metric in protocol.metrics:
             name, number = split_metric(metric)
+            if name not in MEASURES:
+                continue
             try:
                 pair = MEASURES[name][0](case, number)
+                if protocol.average == "group":
+                    pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
             except NotMeasured as reason:
-                if (note := f"{metric}: {reason}") not in out.notes:
-                    out.notes.append(note)
+                _noted(out, [metric], reason)
         try:
             missing.append((case.missing & (case.weight > 0).any(1)).numpy())
         except NotMeasured:
@@ -151,7 +163,19 @@ def evaluate(
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):
             out.values[metric] = (columns[0], columns[1])
+    for metric in moving:
+        predicted3d, true3d, weight = (torch.cat(column) for column in zip(*joints, strict=True))
+        value = SEQUENCE_MEASURES[metric][0](predicted3d, true3d, weight, protocol, truth)
+        pair = value if isinstance(value, tuple) else per_person(value, torch.ones(len(value), dtype=torch.bool))
+        out.values[metric] = (pair[0].numpy(), pair[1].numpy())
     return out
+
+
+def _noted(out: Evaluation, metrics: list[str], reason: NotMeasured) -> list[str]:
+    """Why these are absent, once; gives the list of those left, which is empty."""
+    if (note := f"{', '.join(metrics)}: {reason}") not in out.notes:
+        out.notes.append(note)
+    return []
 
 
 def _whole(out: Evaluation, predicted: Predictions) -> None:
@@ -173,6 +197,14 @@ def _whole(out: Evaluation, predicted: Predictions) -> None:
         if metric in protocol.metrics:
             nan = float("nan")
             out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+
+
+def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """Each person's value in the column of their group: the average over columns is that over groups."""
+    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
+    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
+    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
+    return out[0], out[1]
 
 
 def _chunks(count: int) -> Iterator[Array]:

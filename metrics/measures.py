@@ -8,6 +8,7 @@ A measure is a function of a :class:`Case` (and the number behind an "@" in its 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from metrics.functional import (
     pck_3d,
     pve,
     pve_t_sc,
+    similarity_procrustes,
 )
 
 Measure = Callable[[Case, float], tuple[Tensor, Tensor]]
@@ -67,7 +69,17 @@ def _mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
 
 @measure("pa_mpjpe", "mm")
 def _pa_mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
+    if fit := case.protocol.settings.get("fit"):
+        return _pa_mpjpe_fitted(case, tuple(fit))
     return per_person(pa_mpjpe(case.predicted3d, case.truth3d, case.weight), _counted(case))
+
+
+def _pa_mpjpe_fitted(case: Case, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """settings: fit, the joints (of both sides' sources) that Procrustes is fitted on, where others are compared."""
+    joints = replace(case.protocol.truth, names=names), replace(case.protocol.prediction, names=names)
+    wider = replace(case, protocol=replace(case.protocol, truth=joints[0], prediction=joints[1]))
+    fit = similarity_procrustes(wider.predicted3d, wider.truth3d, wider.weight)
+    return per_person(mpjpe(fit.apply(case.predicted3d), case.truth3d, case.weight), _counted(case))
 
 
 @measure("n_mpjpe", "mm")

@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "native2d": ("float32", "(J,3) px of the picture, confidence; in the reader's `skeleton`"),
         "native3d": ("float32", "(J,4) metres, camera frame (absolute where the set has that), confidence"),
+        "universal3d": ("float32", "(J,4) as native3d, of a skeleton scaled to one height for all (MPI-INF-3DHP)"),
         "state": ("int8", "(J,) the set's own visibility flag, as written"),
         "pose": (
             "float32",
@@ -47,6 +48,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "score": ("float32", "() a detector's confidence in the box"),
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
         "detected": ("int16", "() 2D joints that the set's own detector found"),
+        "subjects": ("int16", "() persons that the sequence was recorded with, in the picture or not"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )
@@ -122,7 +124,7 @@ class PoseReader(ABC):
     Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
     ``source`` tells two folders of pictures with equal labels apart (crops are cached under it). ``body``: which model
     ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none). ``split`` and ``pictures`` (a name for
-    each person's picture) as far as the set has them.
+    each person's picture) as far as the set has them. ``checked``: the index need not be validated again.
     """
 
     name: str
@@ -133,6 +135,7 @@ class PoseReader(ABC):
     body: str = ""
     split: str = ""
     pictures: Sequence[str] = ()
+    checked: bool = False
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:
@@ -169,7 +172,8 @@ def make_reader(name: str, options: dict[str, Any]) -> PoseReader:
     except TypeError as error:
         raise PosesynError(f"options of reader {name!r}: {error}; it takes {inspect.signature(reader)}") from None
     made = reader(**options)
-    made.index.validate()
+    if not made.checked:
+        made.index.validate()
     return made
 
 

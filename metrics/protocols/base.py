@@ -19,9 +19,10 @@ from human.registry import Registry
 #: "labels": the data set's own (native3d / native2d), by name; of a prediction: its own joints of those names;
 #: "kinematic": the body model's posed joints (POSE32's names; the first 24 are SMPL's);
 #: "h36m", "extra": rows of the published regressors on posed vertices (``human.regressors``);
-#: "posed24": SMPL's own J_regressor (24) on *posed* vertices.
-SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24")
-AVERAGES = ("person", "label", "joint")
+#: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one;
+#: "smplx": SMPL-X's own 55 posed joints (names of the skeleton "smplx55"); "vertices": points of the mesh, by number.
+SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "smplx", "vertices")
+AVERAGES = ("person", "label", "joint", "group")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Protocol:
         normaliser_scale: factor on it.
         weights: whether labels count by their "confidence" or all alike ("mask").
         states: values of the column "state" that count; () counts every label.
-        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean.
+        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean, or over the "group"s
+            (the truth's column, numbers below ``settings["groups"]``) of each group's persons' mean.
         cluster: what confidence intervals resample: "person", "picture" or "sequence".
         matching: "given" (by id), or a name in ``metrics.matching``.
         settings: what single measures take (``metrics.measures``).

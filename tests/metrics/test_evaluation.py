@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from human.errors import PosesynError
 from human.regressors import joint_names
-from human.skeleton import POSE32, SMPL24
+from human.skeleton import COCO17, POSE32, SMPL24, convert
 from metrics.evaluation import evaluate, interval
 from metrics.protocols import Joints, Protocol
 from metrics.truth import GENDERS, Predictions, Truth
@@ -175,6 +175,36 @@ def test_a_turned_body_and_a_scaled_one(people: People) -> None:
     scaled = {f.metric: f.value for f in evaluate(protocol, larger, truth).figures()}
     assert scaled["mpjpe"] > 20
     assert scaled["n_mpjpe"] == pytest.approx(0, abs=1e-6)
+
+
+def test_acceleration_of_tracks(body_files: Path) -> None:
+    """A jump of one frame is an acceleration error of that frame's and its neighbours' second differences."""
+    people = make_people(genders=("male", "female"), frames=5, seed=3)
+    truth, said = both(people)
+    protocol = make("labels", SMPL24.joints, (), metrics=("accel",))
+    shuffled = np.random.default_rng(0).permutation(len(truth))
+    (figure,) = evaluate(protocol, said, truth.rows(shuffled)).figures(resamples=10)
+    assert figure.value == pytest.approx(0, abs=1e-9)
+    assert figure.count == 6  # of 5 frames 3 have both neighbours, twice
+    jumped = said.joints3d.copy()
+    jumped[2] += [0.01, 0, 0]  # the middle frame of the first person
+    (figure,) = evaluate(protocol, replace(said, joints3d=jumped), truth.rows(shuffled)).figures(resamples=10)
+    assert figure.value == pytest.approx(900 * (0.01 + 0.02 + 0.01) / 6)
+
+
+def test_average_precision_counts_people(people: People) -> None:
+    truth, said = both(people)
+    pixels, conf = convert(said.joints2d, np.ones(said.joints2d.shape[:2]), "pose32", "coco17")
+    native = np.concatenate([pixels, conf[..., None]], -1)
+    columns = {**truth.columns, "native2d": native, "state": np.full(conf.shape, 2), "area": np.full(len(truth), 5e3)}
+    truth = replace(truth, columns=columns, skeleton="coco17")
+    protocol = make("labels", COCO17.joints, (), metrics=("ap", "ar"))
+    figures = evaluate(protocol, said, truth).figures()
+    assert [f.value for f in figures] == pytest.approx([100, 100])
+    half = said.rows(np.arange(0, len(said), 2))
+    figures = evaluate(protocol, half, truth).figures()
+    assert figures[1].value == pytest.approx(50)
+    assert figures[0].value == pytest.approx(100 * 51 / 101)
 
 
 def test_missing_and_broken_predictions_are_told(people: People) -> None:
