@@ -71,6 +71,7 @@ def check(reader: HummanReader, people: People, tolerance: float) -> None:
 
 def test_recon_reads_back_to_the_truth(written: Path, people: People, tmp_path: Path) -> None:
     check(open_it(written, tmp_path), people, 1e-9)
+    assert [len(HummanReader.list_labels(written, split)) for split in HummanReader.splits] == [1, 2, 2]
     assert len(open_it(written, tmp_path, split="train").index) == 4
     assert len(open_it(written, tmp_path, split="all", cameras=[1]).index) == 4
 

@@ -65,6 +65,8 @@ def test_training_reads_back_to_the_truth(written: Path, people: People, tmp_pat
         assert np.abs(index.extras["camera"][i] - people.world_to_camera[c, 0]).max() < 1e-6
         assert index.extras["sequence"][i] == 1000 + 100 * (k + 1) + c
         assert np.abs(reader.read_image(i).astype(int) - people.picture(c, f)).mean() < 8
+    assert len(MpiInf3dhpReader.list_labels(written, "train")) == 2
+    assert len(MpiInf3dhpReader.list_labels(written, "test")) == 6
     wrist = index.joints3d[:, 20, 3]  # POSE32 has it
     assert (wrist == 1).all()
     assert len(open_it(written, tmp_path, **TRAIN, every=2).index) == 2 * 2 * 5

@@ -71,6 +71,7 @@ def test_it_reads_back_to_the_truth(written: Path, people: People, tmp_path: Pat
         assert (extras["frame"][i], extras["person"][i], extras["group"][i]) == (10 * f + 10, p + 3, 5)
         assert np.abs(reader.read_image(i).astype(int) - people.picture(c, f)).mean() < 6
     assert (index.people == 2).all()
+    assert [len(PanopticReader.list_labels(written, split)) for split in PanopticReader.splits] == [0, 1, 1]
     assert len(open_it(written, tmp_path, cameras=[30]).index) == 4
     assert len(open_it(written, tmp_path, every=20).index) == 4
 
