@@ -104,6 +104,23 @@ H36M17 = _make(
     left_elbow<left_shoulder left_wrist<left_elbow right_shoulder<thorax right_elbow<right_shoulder
     right_wrist<right_elbow""",
 )
+# OpenPose's BODY_25: its neck and mid hip are middles of two joints, not joints that an annotator sees.
+BODY25 = _make(
+    "body25",
+    """nose<mid_shoulders mid_shoulders<mid_hip right_shoulder<mid_shoulders right_elbow<right_shoulder
+    right_wrist<right_elbow left_shoulder<mid_shoulders left_elbow<left_shoulder left_wrist<left_elbow mid_hip
+    right_hip<mid_hip right_knee<right_hip right_ankle<right_knee left_hip<mid_hip left_knee<left_hip
+    left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye left_big_toe<left_ankle
+    left_small_toe<left_big_toe left_heel<left_ankle right_big_toe<right_ankle right_small_toe<right_big_toe
+    right_heel<right_ankle""",
+)
+# JHMDB's labels are joints of a puppet fitted to the picture: its neck is the throat, its head the face's middle.
+JHMDB15 = _make(
+    "jhmdb15",
+    """throat<belly belly face<throat right_shoulder<throat left_shoulder<throat right_hip<belly left_hip<belly
+    right_elbow<right_shoulder left_elbow<left_shoulder right_knee<right_hip left_knee<left_hip
+    right_wrist<right_elbow left_wrist<left_elbow right_ankle<right_knee left_ankle<left_knee""",
+)
 # MPI-INF-3DHP's own rig (28 joints of the training set; the 17 of its test set, in their own order). Its neck is taken
 # for Human3.6M's thorax by all who compare the two; its spine and head are joints of that rig only.
 _DHP28 = """
@@ -141,8 +158,11 @@ PANOPTIC19 = _make(
 )
 
 SKELETONS: dict[str, Skeleton] = {
-    s.name: s for s in (SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, DHP28, DHP17, MUCO21, SKI17, PANOPTIC19)
-}
+    s.name: s
+    for s in (
+        SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, BODY25, JHMDB15, DHP28, DHP17, MUCO21, SKI17, PANOPTIC19,
+    )
+}  # fmt: skip
 
 
 @cache

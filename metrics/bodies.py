@@ -103,9 +103,14 @@ class Posed:
 
     @property
     def mesh_body(self) -> BodyModel:
-        """The body whose mesh :attr:`vertices` are on."""
-        kind = self.name.split("_")[0]
-        return self.body if self.mesh in ("", kind) else body_model(self.mesh, 10)
+        """The body whose mesh :attr:`vertices` are on, of the same gender."""
+        kind, _, gender = self.name.partition("_")
+        return self.body if self.mesh in ("", kind) else body_model("_".join(filter(None, (self.mesh, gender))), 10)
+
+    @property
+    def neutral_body(self) -> BodyModel:
+        """The neutral body whose mesh :attr:`vertices` are on."""
+        return body_model(self.mesh or self.name.split("_")[0], 10)
 
     def global_rotations(self, joints: Sequence[int]) -> Tensor:
         """(B,len(joints),3,3) of SMPL's joints, of the first 22: from the rest pose to the camera's frame."""
@@ -119,9 +124,12 @@ class Posed:
         """(B,len(names),3) from a source of ``metrics.protocols.base.SOURCES``."""
         if source == "kinematic":
             return self._out.joints[:, POSE32.indices(*names)]
-        if source == "posed24":
-            every = self.mesh_body.J_regressor.double() @ self.vertices
+        if source in ("posed24", "neutral24"):
+            body = self.mesh_body if source == "posed24" else self.neutral_body
+            every = body.J_regressor.double() @ self.vertices
             return every[:, SMPL24.indices(*names)]
+        if source == "vertices":
+            return self.vertices[:, [int(number) for number in names]]
         if source in ("h36m", "extra"):
             known = joint_names(source)
             missing = [n for n in names if n not in known]

@@ -35,6 +35,11 @@ from metrics.functional import (
 
 Measure = Callable[[Case, float], tuple[Tensor, Tensor]]
 MEASURES: dict[str, tuple[Measure, str]] = {}
+#: Figures of a whole set, which no sum over persons gives, and their units: COCO's, by ``metrics.average_precision``.
+WHOLE: dict[str, str] = {
+    **dict.fromkeys(("ap", "ap_50", "ap_75", "ap_m", "ap_l"), "%"),
+    **dict.fromkeys(("ar", "ar_50", "ar_75", "ar_m", "ar_l"), "%"),
+}
 
 
 def measure(name: str, unit: str) -> Callable[[Measure], Measure]:

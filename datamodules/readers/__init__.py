@@ -1,38 +1,11 @@
 """Dataset readers: everything registered in READERS turns a dataset into one :class:`PersonIndex` plus pictures."""
 
-from datamodules.readers import (
-    emdb,
-    h36m,
-    humman,
-    lspet,
-    mpi_inf_3dhp,
-    muco,
-    panoptic,
-    pose2sim,
-    rich,
-    skipose,
-    sports2d,
-    ssp3d,
-    threedpw,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from datamodules.readers.base import READERS, PersonIndex, PoseReader, make_reader
 
-__all__ = [
-    "READERS",
-    "PersonIndex",
-    "PoseReader",
-    "emdb",
-    "h36m",
-    "humman",
-    "lspet",
-    "make_reader",
-    "mpi_inf_3dhp",
-    "muco",
-    "panoptic",
-    "pose2sim",
-    "rich",
-    "skipose",
-    "sports2d",
-    "ssp3d",
-    "threedpw",
-]
+for _module in iter_modules(__path__):  # those that are readers register themselves
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["READERS", "PersonIndex", "PoseReader", "make_reader"]

@@ -119,6 +119,7 @@ class RichReader(IndexedReader):
                     "frame": frames[rows],
                     "person": numbers[rows],
                     "group": np.full(count, camera),
+                    "subjects": np.full(count, len(np.unique(numbers))),
                 },
             )
 

@@ -19,8 +19,9 @@ from human.registry import Registry
 #: "labels": the data set's own (native3d / native2d), by name; of a prediction: its own joints of those names;
 #: "kinematic": the body model's posed joints (POSE32's names; the first 24 are SMPL's);
 #: "h36m", "extra": rows of the published regressors on posed vertices (``human.regressors``);
-#: "posed24": SMPL's own J_regressor (24) on *posed* vertices.
-SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24")
+#: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one;
+#: "vertices": points of the mesh, named by their numbers.
+SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "vertices")
 AVERAGES = ("person", "label", "joint", "group")
 
 
@@ -55,7 +56,8 @@ class Protocol:
         truth_body: "own" (the annotation's body and gender), "neutral" (its kind, gender ignored).
         truth_as: convert the truth's mesh to this kind before joints and errors are taken ("smpl" for SMPL-X truth).
         keep: conditions (column, operator, value) on the truth's columns; operators "==", "in", ">=", "every" (number
-            is a multiple of value), "least" (that many joints with confidence in the column).
+            is a multiple of value), "least" (that many joints with confidence in the column), "labelled" (each of the
+            joints at these places has confidence).
         normaliser: length that 2D errors are divided by: "px", "head", "torso", "torso_or_predicted", "box" (longer
             side of the tight box), "bbox" (longer side of the set's own box), "crop" (the set's own square).
         normaliser_scale: factor on it.

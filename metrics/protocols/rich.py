@@ -1,4 +1,4 @@
-"""RICH's protocols: both meshes are carried to SMPL's, whose regressor gives 24 joints; origin at the middle of the hips.
+"""RICH's protocols: both meshes are carried to SMPL's, whose regressor gives 24 joints, the hips' middle the origin.
 
 The truth is SMPL-X of the annotated gender with its hands at rest. SMPL-X predictions are carried over as well.
 """
@@ -28,12 +28,13 @@ WHAM = protocol(
     name="rich/wham",
     dataset="rich",
     split="test",
-    metrics=("mpjpe", "pa_mpjpe", "pve"),
+    metrics=("mpjpe", "pa_mpjpe", "pve", "accel"),
+    settings={"fps": 30, "margin": 1},
     truth=Joints("neutral24", SMPL24.joints),
     prediction=Joints("neutral24", SMPL24.joints),
     root=_HIPS,
     truth_as="smpl",
-    keep=(("together", "==", 1),),
+    keep=(("subjects", "==", 1),),
     cluster="sequence",
     source="yohanshin/WHAM:lib/eval/evaluate_rich.py; zju3dv/GVHMR:hmr4d/dataset/rich/rich_utils.py",
     note="the neutral regressor on both meshes; only sequences of a single subject",

@@ -15,5 +15,5 @@ OFFICIAL = protocol(
     truth=_JOINTS,
     prediction=_JOINTS,
     source="akashsengupta1997/SSP-3D:metrics.py; pixelite1201/BEDLAM:eval_ssp.py",
-    note="the predicted betas shape the body of the truth's gender, at the truth's size; SMPL-X must be fitted by SMPL first",
+    note="the predicted betas shape the body of the truth's gender, at the truth's size; SMPL-X must be fitted first",
 )
