@@ -29,6 +29,7 @@ def main(args: Any = None) -> None:
     class PoseCLI(LightningCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.image_size", "model.init_args.image_size")
+            parser.link_arguments("model.init_args.body", "data.body")
             # Known to every command, so that a run's config.yaml serves them all; they act in `predict` and in `test`.
             parser.add_lightning_class_args(callbacks.PredictionWriter, "predictions")
             parser.add_lightning_class_args(callbacks.Benchmark, "benchmark")

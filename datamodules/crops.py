@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from datamodules.crop_bodies import fill_body
 from datamodules.readers.base import PersonIndex, PoseReader
 from human.assets import cache_root
 from human.batch import HIPS, PELVIS, PoseBatch
@@ -59,9 +60,12 @@ def label_batch(
     images: Sequence[np.ndarray | None],
     flips: Sequence[bool],
     pictures: Sequence[tuple[int, int]] | None = None,
+    kind: str = "",
+    own: str = "free",
 ) -> PoseBatch:
     """One PoseBatch of persons ``rows`` of ``index``, each seen through its (2,3) affine map; None is an unreadable
     picture. Where the index has no camera one is guessed from the whole ``pictures``' (height, width), if given.
+    ``kind`` and ``own``: the bodies of the labels and of the estimator (:func:`datamodules.crop_bodies.fill_body`).
     """
     size = next((im.shape[0] for im in images if im is not None), 1)
     batch = PoseBatch.blank(len(rows), size)
@@ -91,6 +95,7 @@ def label_batch(
                 continue
             camera = guess_intrinsics(*pictures[k]).numpy()
         batch.intrinsics[k] = torch.from_numpy(transform_intrinsics(affine, camera)).float()
+    fill_body(batch, index, np.asarray(rows), affines, flips, kind, own)
     return batch
 
 
@@ -107,9 +112,15 @@ def read_crop(reader: PoseReader, row: int, affine: np.ndarray, size: int) -> tu
 
 
 def augmented_crops(
-    reader: PoseReader, rows: np.ndarray, seeds: np.ndarray, size: int, box_scale: float | str, aug: Augmentation
+    reader: PoseReader,
+    rows: np.ndarray,
+    seeds: np.ndarray,
+    size: int,
+    box_scale: float | str,
+    aug: Augmentation,
+    body: str = "free",
 ) -> PoseBatch:
-    """Training crops; each is a function of its row and seed."""
+    """Training crops for an estimator of that ``body``; each is a function of its row and seed."""
     affines, images, flips, pictures = [], [], [], []
     for row, seed in zip(rows, seeds, strict=True):
         rng = generator(int(seed), "augment")
@@ -124,7 +135,7 @@ def augmented_crops(
         affines.append(affine)
         flips.append(flip)
         pictures.append(picture)
-    return label_batch(reader.index, rows, affines, images, flips, pictures)
+    return label_batch(reader.index, rows, affines, images, flips, pictures, reader.body, body)
 
 
 def distort(image: np.ndarray, rng: np.random.Generator, aug: Augmentation) -> np.ndarray:
@@ -154,13 +165,14 @@ class CropSet:
 
     Mining and validation look at the same crops every epoch: after the first time they cost a copy from the page cache.
     The file is named by what it holds (reader, persons, boxes, size), so that it is never stale but when pictures
-    change in place.
+    change in place. ``body``: the estimator's.
     """
 
     reader: PoseReader
     size: int = 128
     box_scale: float | str = 1.25
     cache: Path | None = None
+    body: str = "free"
     _pixels: np.ndarray | None = field(default=None, repr=False)
     _pictures: np.ndarray | None = field(default=None, repr=False)  # (N,2) height, width; 0: unreadable
 
@@ -194,7 +206,8 @@ class CropSet:
         images = [np.asarray(pixels[i]) if pictures[i].all() else None for i in indices]
         sizes = [(int(h), int(w)) for h, w in pictures[indices]]
         affines = [self.affine(int(i)) for i in indices]
-        batch = label_batch(self.reader.index, indices, affines, images, [False] * len(indices), sizes)
+        upright = [False] * len(indices)
+        batch = label_batch(self.reader.index, indices, affines, images, upright, sizes, self.reader.body, self.body)
         if batch.size != self.size:  # every picture of the request is unreadable
             batch = PoseBatch.blank(len(indices), self.size).replace(weight=torch.zeros(len(indices)))
         batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))

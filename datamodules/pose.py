@@ -57,6 +57,8 @@ class PoseDataModule(L.LightningDataModule):
         crops: these are crops of one person each.
         detector: who finds the people otherwise (``human.detectors.DETECTORS``), with its ``detector_options``.
         picture_focal: focal length of the cameras of these pictures, px; default: EXIF's, else the diagonal.
+        body: the estimator's body model by name, in which body labels are told (``datamodules.crop_bodies``); the
+            commands set it to the model's.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class PoseDataModule(L.LightningDataModule):
         detector: str = "blazepose",
         detector_options: dict[str, Any] | None = None,
         picture_focal: float | None = None,
+        body: str = "free",
     ) -> None:
         super().__init__()
+        self.body = body
         if not sources:
             raise PosesynError("data.sources is empty: name at least one source of training samples")
         names = [s.name for s in sources]
@@ -184,7 +188,7 @@ class PoseDataModule(L.LightningDataModule):
                 "start a new run from its weights with --model.checkpoint"
             )
         for source in self.sources:
-            source.prepare(self.image_size, self.pool_path)
+            source.prepare(self.image_size, self.pool_path, self.body)
         self.loader = MixtureLoader(
             MixtureDataset(self.sources),
             lambda: self.recipe,
@@ -250,7 +254,7 @@ class PoseDataModule(L.LightningDataModule):
         return make_detector(*self.detector)
 
     def _crops(self, config: ReaderConfig) -> CropSet:
-        crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale)
+        crops = CropSet(make_reader(config.reader, config.options), self.image_size, self.box_scale, body=self.body)
         if len(crops) == 0:
             raise PosesynError(f"{config.name or config.reader} has no usable person: {crops.reader.describe()}")
         return crops

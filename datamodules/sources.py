@@ -61,9 +61,9 @@ class SampleSource(ABC):
         """The samples of the shots that :meth:`fetch` returned, drawn on the device that they were moved to."""
         raise NotImplementedError(f"{type(self).__name__}.fetch gave {type(shot).__name__}: implement draw() for it")
 
-    def prepare(self, image_size: int, pool_path: Path) -> None:
-        """Told once, before anything is drawn, the crop side and where the run's pool lives."""
-        self.image_size, self.pool_path = image_size, pool_path
+    def prepare(self, image_size: int, pool_path: Path, body: str = "free") -> None:
+        """Told once, before anything is drawn, the crop side, where the run's pool lives and the estimator's body."""
+        self.image_size, self.pool_path, self.estimator_body = image_size, pool_path, body
 
 
 @SOURCES.register("real")
@@ -109,13 +109,16 @@ class RealSource(SampleSource):
         return n
 
     def fetch(self, key_N4: np.ndarray) -> PoseBatch:
+        rows, seeds = key_N4[:, 2], key_N4[:, 3]
         batch = augmented_crops(
-            self.reader, key_N4[:, 2], key_N4[:, 3], self.image_size, self.box_scale, self.augmentation
+            self.reader, rows, seeds, self.image_size, self.box_scale, self.augmentation, self.estimator_body
         )
         if batch.size != self.image_size:
             batch = PoseBatch.blank(len(key_N4), self.image_size).replace(weight=torch.zeros(len(key_N4)))
         if not self.use_3d:
-            batch = batch.replace(joints3d_conf=torch.zeros_like(batch.joints3d_conf))
+            none = torch.zeros_like(batch.has_pose)
+            conf = torch.zeros_like(batch.joints3d_conf)
+            batch = batch.replace(joints3d_conf=conf, has_pose=none, has_betas=none, has_transl=none)
         if not self.labels:
             blank = PoseBatch.blank(len(batch), batch.size)
             batch = blank.replace(image=batch.image, weight=batch.weight, key=batch.key)

@@ -16,7 +16,7 @@ from human.errors import PosesynError
 from human.lbs import SMPL_PARENTS
 from human.regressors import joint_names, regress
 from human.rotations import rotvec_to_matrix
-from human.skeleton import POSE32, SMPL24, get_skeleton
+from human.skeleton import POSE32, SMPL24, SMPLX55, get_skeleton
 from human.smpl_files import read_vertex_map
 from metrics.truth import GENDERS
 
@@ -37,6 +37,12 @@ def body_name(kind: str, gender: int) -> str:
     return kind if gender == 0 or kind == "free" else f"{kind}_{GENDERS[gender]}"
 
 
+def needed_betas(betas: Any) -> Any:
+    """(B,S) without the last columns beyond the tenth that are all zero: not every body file has that many."""
+    used = [column for column in range(10, betas.shape[1]) if bool((betas[:, column] != 0).any())]
+    return betas[:, : max([10, *(column + 1 for column in used)])]
+
+
 class Posed:
     """B bodies of one name, posed; meshes are made when somebody asks for them.
 
@@ -51,7 +57,7 @@ class Posed:
     def __init__(self, name: str, pose: Any, betas: Any, transl: Any = None, mesh: str = "") -> None:
         as_tensor = lambda x: torch.as_tensor(np.asarray(x, np.float64))  # noqa: E731
         self.name, self.mesh = name, mesh
-        self.pose, self.betas = as_tensor(pose), as_tensor(betas)
+        self.pose, self.betas = as_tensor(pose), needed_betas(as_tensor(betas))
         self.transl = as_tensor(transl) if transl is not None else self.pose.new_zeros(len(self.pose), 3)
 
     @cached_property
@@ -124,6 +130,12 @@ class Posed:
         """(B,len(names),3) from a source of ``metrics.protocols.base.SOURCES``."""
         if source == "kinematic":
             return self._out.joints[:, POSE32.indices(*names)]
+        if source == "smplx":
+            if self.name.split("_")[0] != "smplx":
+                from metrics.case import NotMeasured  # which builds on this module
+
+                raise NotMeasured(f"a body {self.name!r} has not SMPL-X's joints")
+            return self._out.all_joints[:, SMPLX55.indices(*names)]
         if source in ("posed24", "neutral24"):
             body = self.mesh_body if source == "posed24" else self.neutral_body
             every = body.J_regressor.double() @ self.vertices

@@ -78,7 +78,7 @@ class Case:
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith(("pck@", "ap", "ar")) for m in self.protocol.metrics)
+        return any(m.startswith("pck@") for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:

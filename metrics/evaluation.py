@@ -171,14 +171,6 @@ def evaluate(
     return out
 
 
-def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
-    """Each person's value in the column of their group: the average over columns is that over groups."""
-    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
-    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
-    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
-    return out[0], out[1]
-
-
 def _noted(out: Evaluation, metrics: list[str], reason: NotMeasured) -> list[str]:
     """Why these are absent, once; gives the list of those left, which is empty."""
     if (note := f"{', '.join(metrics)}: {reason}") not in out.notes:
@@ -205,6 +197,14 @@ def _whole(out: Evaluation, predicted: Predictions) -> None:
         if metric in protocol.metrics:
             nan = float("nan")
             out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+
+
+def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """Each person's value in the column of their group: the average over columns is that over groups."""
+    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
+    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
+    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
+    return out[0], out[1]
 
 
 def _chunks(count: int) -> Iterator[Array]:

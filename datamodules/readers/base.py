@@ -124,7 +124,7 @@ class PoseReader(ABC):
     Attributes: ``name`` in READERS; ``licence`` in words; ``skeleton`` the native joint set; ``index`` its persons;
     ``source`` tells two folders of pictures with equal labels apart (crops are cached under it). ``body``: which model
     ``extras["pose"]`` is of ("smpl", "smplh", "smplx", "free"; "" for none). ``split`` and ``pictures`` (a name for
-    each person's picture) as far as the set has them.
+    each person's picture) as far as the set has them. ``checked``: the index need not be validated again.
     """
 
     name: str
@@ -135,6 +135,7 @@ class PoseReader(ABC):
     body: str = ""
     split: str = ""
     pictures: Sequence[str] = ()
+    checked: bool = False
 
     @abstractmethod
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:
@@ -171,7 +172,8 @@ def make_reader(name: str, options: dict[str, Any]) -> PoseReader:
     except TypeError as error:
         raise PosesynError(f"options of reader {name!r}: {error}; it takes {inspect.signature(reader)}") from None
     made = reader(**options)
-    made.index.validate()
+    if not made.checked:
+        made.index.validate()
     return made
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from datamodules.readers.base import EXTRAS, PersonIndex, PoseReader
-from datamodules.readers.index_store import Skipped, build, index_folder, open_index, stamp
+from datamodules.readers.index_store import Skipped, Stored, index_folder, open_index, open_or_build, stamp
+from datamodules.readers.pictures import read_picture
 from human.errors import PosesynError
 from human.skeleton import convert, get_skeleton
 
@@ -35,7 +36,7 @@ class Persons:
     native2d (N,J,3) and/or native3d (N,J,4) in the reader's skeleton. Without ``native2d`` the 3D joints are projected
     by ``intrinsics`` (N,3,3). ``bbox`` (N,4) px: the set's own box where the protocol wants it, else it is the tight
     box of the 2D joints with confidence. ``people`` (N,): persons in the picture where not all are listed. ``more``:
-    further columns of ``base.EXTRAS``.
+    further columns of ``base.EXTRAS``; a body (``pose``, ``betas``, ``transl``) that a person lacks is all NaN.
     """
 
     ids: Sequence[str]
@@ -70,6 +71,7 @@ class IndexedReader(PoseReader):
     version: ClassVar[int] = 1
     #: Fewest 2D joints with confidence that a person needs.
     least_joints: ClassVar[int] = 2
+    checked = True  # when it was built
 
     def __init__(self, root: str | Path, split: str | None = None, cache: str | Path | None = None) -> None:
         self.root = Path(root)
@@ -85,20 +87,35 @@ class IndexedReader(PoseReader):
             raise PosesynError(f"no labels of {self.name} ({self.split}) below {self.root.absolute()}: {self.where}")
         facts = {"root": self.source, "files": stamp(files, self.root), **self.facts()}
         self.folder = index_folder(f"{self.name}-{self.split}", facts, Path(cache) if cache else None)
-        if not (self.folder / "meta.json").is_file():
-            build(self.folder, self._chunks(files), self.skipped)
-        stored = open_index(self.folder)
+        people: list[int] = []
+        stored = open_or_build(self.folder, lambda: self._chunks(files, people), self.skipped, people)
         for line in stored.skipped:
             log.warning("%s (%s): left out %s", self.name, self.split, line)
         if not stored.columns:
             why = "; ".join(stored.skipped) or "the label files name nobody"
             raise PosesynError(f"{self.name} ({self.split}) has no usable person below {self.root.absolute()}: {why}")
+        self._use(stored)
+
+    def _use(self, stored: Stored) -> None:
         columns = dict(stored.columns)
         self.pictures = columns.pop("pictures")
         base = {
             n: columns.pop(n) for n in ("ids", "bbox_xyxy", "joints2d", "joints3d", "intrinsics", "people", "image")
         }
         self.index = PersonIndex(**base, extras=columns)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled by value; a loader's process maps it anew.
+        return {k: v for k, v in self.__dict__.items() if k not in ("index", "pictures")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        try:
+            self._use(open_index(self.folder))
+        except FileNotFoundError:
+            raise PosesynError(
+                f"the index {self.folder} of {self.name} is gone: start again, it is made anew"
+            ) from None
 
     @classmethod
     def list_labels(cls, root: Path, split: str) -> list[Path]:
@@ -124,20 +141,23 @@ class IndexedReader(PoseReader):
     def read_image(self, i: int) -> npt.NDArray[np.uint8]:
         return read_picture(self.root, self.pictures[i])
 
-    def _chunks(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, files: Sequence[Path], people: list[int]) -> Iterator[dict[str, Any]]:
         numbers: dict[str, int] = {}  # of pictures; a picture's persons may lie in several files
-        seen: set[str] = set()
-        for path in track(files, f"indexing {self.name} ({self.split})", transient=True):
-            scanned = self.scan(path)
-            for persons in [scanned] if isinstance(scanned, Persons) else scanned:
-                twice = next((i for i in persons.ids if i in seen), None)
-                if twice is not None:
-                    raise PosesynError(f"{path} names the person {twice!r} twice: get the official file again")
-                seen.update(persons.ids)
-                if chunk := self._columns(persons, numbers, path):
-                    yield chunk
+        console = Console(stderr=True)
+        for path in track(files, f"indexing {self.name} ({self.split})", transient=True, console=console):
+            try:
+                scanned = self.scan(path)
+                for persons in [scanned] if isinstance(scanned, Persons) else scanned:
+                    image = np.array([numbers.setdefault(p, len(numbers)) for p in persons.pictures], np.int32)
+                    people.extend([0] * (len(numbers) - len(people)))
+                    for number in image.tolist():  # also of those that are left out below: they are in the picture
+                        people[number] += 1
+                    if chunk := self._columns(persons, image, path):
+                        yield chunk
+            except OSError as error:
+                raise PosesynError(f"{path} cannot be read ({error}): check its disk and permissions") from error
 
-    def _columns(self, persons: Persons, numbers: dict[str, int], path: Path) -> dict[str, Any]:
+    def _columns(self, persons: Persons, image: Array, path: Path) -> dict[str, Any]:
         """One chunk as checked columns; persons that cannot be used are counted and left out."""
         n, j = len(persons.ids), len(get_skeleton(self.skeleton))
         if n == 0:
@@ -163,14 +183,14 @@ class IndexedReader(PoseReader):
                 f"persons with fewer than {self.least_joints} labelled joints": seen[..., 0].sum(1) < self.least_joints,
                 "persons without a box": ~(np.isfinite(bbox).all(1) & (bbox[:, 2:] > bbox[:, :2]).all(1)),
                 "persons behind the camera": ((native3d[..., 3] > 0) & (native3d[..., 2] <= 0)).any(1)
-                if np.isfinite(camera).all()
-                else np.zeros(n, bool),
+                & np.isfinite(camera).all((1, 2)),
             }
         for name, column in persons.more.items():
             if name not in EXTRAS:
                 raise KeyError(f"{self.name}: no column is called {name!r}; known: {', '.join(EXTRAS)}")
             if name in ("pose", "betas", "transl"):
-                reasons[f"persons whose {name} is not finite"] = ~np.isfinite(column.reshape(n, -1)).all(1)
+                finite = np.isfinite(np.asarray(column, np.float64).reshape(n, -1))
+                reasons[f"persons whose {name} is not finite"] = ~finite.all(1) & finite.any(1)
         keep = np.ones(n, bool)
         for reason, bad in reasons.items():
             for i in np.flatnonzero(bad & keep).tolist():
@@ -182,8 +202,7 @@ class IndexedReader(PoseReader):
         p2, c2 = convert(native2d[..., :2], native2d[..., 2], self.skeleton, "pose32")
         p3, c3 = convert(native3d[..., :3], native3d[..., 3], self.skeleton, "pose32")
         pictures = [persons.pictures[i] for i in rows]
-        image = np.array([numbers.setdefault(p, len(numbers)) for p in pictures], np.int32)
-        people = _people(image) if persons.people is None else np.asarray(persons.people)[rows]
+        people = np.ones(n, np.int16) if persons.people is None else np.asarray(persons.people)
         numeric: dict[str, Any] = {
             "bbox_xyxy": bbox[rows],
             "joints2d": np.concatenate([p2, c2[..., None]], -1)[rows],
@@ -196,11 +215,11 @@ class IndexedReader(PoseReader):
         columns: dict[str, Any] = {name: np.asarray(column, np.float32) for name, column in numeric.items()}
         columns |= {name: np.asarray(column)[rows].astype(EXTRAS[name][0]) for name, column in persons.more.items()}
         ids = [persons.ids[i] for i in rows]
-        index = PersonIndex(ids=ids, image=image, people=people.astype(np.int16), **{
-            k: columns[k] for k in ("bbox_xyxy", "joints2d", "joints3d", "intrinsics")
-        })  # fmt: skip
-        index.validate()
-        return {"ids": ids, "pictures": pictures, "image": image, "people": index.people, **columns}
+        columns |= {"image": image[rows], "people": people[rows].astype(np.int16)}
+        PersonIndex(ids=ids, **{
+            k: columns[k] for k in ("image", "people", "bbox_xyxy", "joints2d", "joints3d", "intrinsics")
+        }).validate()  # fmt: skip
+        return {"ids": ids, "pictures": pictures, **columns}
 
 
 def _cleared(values: Array) -> Array:
@@ -214,50 +233,3 @@ def _projected(native3d: Array, camera: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels = homogeneous[..., :2] / homogeneous[..., 2:]
     return np.concatenate([pixels, native3d[..., 3:]], -1)
-
-
-def _people(image: Array) -> Array:
-    _, inverse, counts = np.unique(image, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse])
-
-
-def read_picture(root: Path, name: str) -> npt.NDArray[np.uint8]:
-    """(H,W,3) RGB of a picture below ``root``, or of a video's frame "PATH#NUMBER".
-
-    Pictures are taken as they are stored: EXIF's orientation, which the labels do not know of, is not looked at.
-    """
-    path, _, frame = name.partition("#")
-    if frame:
-        return _read_frame(root / path, int(frame))
-    bgr = cv2.imread(str(root / path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
-        there = "it is damaged or cut short" if (root / path).is_file() else "there is no such file"
-        raise PosesynError(f"cannot read the picture {root / path}: {there}; restore it from the data set's archive")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-_OPEN: dict[str, tuple[cv2.VideoCapture, int]] = {}  # the videos last read, each with its next frame
-_MOST_OPEN = 4
-
-
-def _read_frame(path: Path, number: int) -> npt.NDArray[np.uint8]:
-    """Frame ``number`` of a video; going on in one costs one decoding, jumping back a search from a key frame."""
-    video, upcoming = _OPEN.pop(str(path), (None, 0))
-    if video is None:
-        video = cv2.VideoCapture(str(path))
-        video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        if not video.isOpened():
-            raise PosesynError(f"cannot read the video {path}: restore it from the data set's archive")
-        while len(_OPEN) >= _MOST_OPEN:
-            _OPEN.pop(next(iter(_OPEN)))[0].release()
-    if not 0 <= number - upcoming <= 64:
-        video.set(cv2.CAP_PROP_POS_FRAMES, number)
-        upcoming = number
-    while upcoming < number and video.grab():
-        upcoming += 1
-    good, bgr = video.read()
-    if not good or upcoming != number:
-        video.release()
-        raise PosesynError(f"the video {path} has no frame {number}: restore it from the data set's archive")
-    _OPEN[str(path)] = (video, number + 1)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)

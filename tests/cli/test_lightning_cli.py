@@ -178,3 +178,20 @@ def test_a_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--config", "configs/nowhere.yaml"])
     assert done.value.code == 2
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", ["free", "smpl"])
+def test_body_labels_are_told_in_the_models_body(
+    tmp_path: Path, lspet_parts: Path, body_files: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    fitted = []
+    monkeypatch.setattr(
+        "lightning.Trainer.fit", lambda self, model, datamodule, **_: fitted.append((model, datamodule))
+    )
+    config = tiny_config(lspet_parts, tmp_path)
+    config["model"]["init_args"]["body"] = body
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(tmp_path / "c.yaml")])
+    ((model, data),) = fitted
+    assert data.body == body
+    assert getattr(model.body, "kind", "free") == body
