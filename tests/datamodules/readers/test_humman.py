@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.humman import HummanReader
 from human.body import load_body
@@ -87,7 +86,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(HummanReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     folder = root / humman.sequence(0) / "smpl_params"
     shutil.copy(folder / "000006.npz", folder / "000000.npz")

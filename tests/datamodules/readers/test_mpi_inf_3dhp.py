@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.mpi_inf_3dhp import _STUDIO, MpiInf3dhpReader, read_calibration
 from human.errors import PosesynError
@@ -119,7 +118,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path, **TRAIN)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(MpiInf3dhpReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path, **TRAIN).index.joints3d, first.index.joints3d)
     shutil.copy(root / "S1/Seq1/annot.mat", root / "S1/Seq2/annot.mat")
     changed = open_it(root, tmp_path, **TRAIN)

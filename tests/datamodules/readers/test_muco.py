@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.muco import MucoReader
 from human.errors import PosesynError
@@ -95,7 +94,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(MucoReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     labels = json.loads((root / "MuCo-3DHP.json").read_text())
     labels["annotations"].pop()

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.panoptic import MULTIPERSON, PanopticReader
 from human.errors import PosesynError
@@ -116,7 +115,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(PanopticReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     file = root / NAME / "hdPose3d_stage1_coco19" / "body3DScene_00000010.json"
     file.write_text(json.dumps(panoptic.scene(people, 1)))
