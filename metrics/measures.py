@@ -69,17 +69,18 @@ def _mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
 
 @measure("pa_mpjpe", "mm")
 def _pa_mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
-    if fit := case.protocol.settings.get("fit"):
-        return _pa_mpjpe_fitted(case, tuple(fit))
+    if "fit" in case.protocol.settings:
+        return per_person(mpjpe(_fitted3d(case), case.truth3d, case.weight), _counted(case))
     return per_person(pa_mpjpe(case.predicted3d, case.truth3d, case.weight), _counted(case))
 
 
-def _pa_mpjpe_fitted(case: Case, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """settings: fit, the joints (of both sides' sources) that Procrustes is fitted on, where others are compared."""
+def _fitted3d(case: Case) -> Tensor:
+    """(B,J,3) predicted joints after Procrustes on others than are compared: settings "fit", names on both sides."""
+    names = tuple(case.protocol.settings["fit"])
     joints = replace(case.protocol.truth, names=names), replace(case.protocol.prediction, names=names)
     wider = replace(case, protocol=replace(case.protocol, truth=joints[0], prediction=joints[1]))
     fit = similarity_procrustes(wider.predicted3d, wider.truth3d, wider.weight)
-    return per_person(mpjpe(fit.apply(case.predicted3d), case.truth3d, case.weight), _counted(case))
+    return fit.apply(case.predicted3d)
 
 
 @measure("n_mpjpe", "mm")
@@ -101,7 +102,7 @@ def _pa_pck3d(case: Case, threshold: float) -> tuple[Tensor, Tensor]:
 
 def _pck3d_of(case: Case, threshold: float, align: str) -> tuple[Tensor, Tensor]:
     inclusive = bool(case.protocol.settings.get("inclusive", False))
-    joints = case.predicted3d, case.truth3d, case.weight
+    joints, align = _aligned(case, align)
     share = pck_3d(*joints, threshold_mm=threshold, inclusive=inclusive, align=align)  # type: ignore[arg-type]
     return per_person(100 * share, _counted(case))
 
@@ -116,8 +117,15 @@ def _pa_auc3d(case: Case, _: float) -> tuple[Tensor, Tensor]:
     return _auc3d_of(case, "procrustes")
 
 
+def _aligned(case: Case, align: str) -> tuple[tuple[Tensor, Tensor, Tensor], str]:
+    """What is compared, and how it is still to be aligned."""
+    fitted = align == "procrustes" and "fit" in case.protocol.settings
+    predicted = _fitted3d(case) if fitted else case.predicted3d
+    return (predicted, case.truth3d, case.weight), "none" if fitted else align
+
+
 def _auc3d_of(case: Case, align: str) -> tuple[Tensor, Tensor]:
-    joints = case.predicted3d, case.truth3d, case.weight
+    joints, align = _aligned(case, align)
     if case.protocol.settings.get("curve", "mpi_inf") == "challenge":
         area = auc_3d(
             *joints,
