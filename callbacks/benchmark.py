@@ -166,6 +166,8 @@ def in_picture(estimator: PoseEstimator, outputs: Prediction, batch: PoseBatch, 
     at = body.get_buffer("v_template").device
     still = torch.zeros(len(rows), 23, 3, device=at), device.to(at)
     rest = body.joints(prediction.betas.to(at), *still)[:, 0].cpu()
+    # Boxes of a detector: the evaluation looks for their persons itself.
+    detected = "score" in index.extras
     return Predictions(
         ids=[index.ids[int(r)] for r in rows],
         body=estimator.body_name,
@@ -174,4 +176,6 @@ def in_picture(estimator: PoseEstimator, outputs: Prediction, batch: PoseBatch, 
         transl=(pelvis - rest).numpy(),
         joints3d=(prediction.joints3d + pelvis[:, None]).numpy(),
         joints2d=joints_in_picture(prediction.joints2d, back).numpy(),
+        score=np.asarray(index.extras["score"][rows], np.float64) if detected else None,
+        pictures=[loader.crops.reader.pictures[int(r)] for r in rows] if detected else [],
     )

@@ -17,7 +17,7 @@ from datamodules.crops import CropSet
 from datamodules.images import PeopleLoader, Pictures, list_pictures
 from datamodules.mining import JoinedCrops
 from datamodules.mixture import MixtureDataset, MixtureLoader
-from datamodules.readers import make_reader
+from datamodules.readers import PoseReader, make_reader
 from datamodules.recipe import Recipe, as_schedule
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged
@@ -128,10 +128,7 @@ class PoseDataModule(L.LightningDataModule):
 
     @property
     def test_names(self) -> list[str]:
-        names = [c.name or "-".join(filter(None, (c.reader, c.options.get("split")))) for c in self.test]
-        if len(set(names)) < len(names):
-            raise PosesynError(f"data.test: two sets have one name ({', '.join(names)}): set `name`")
-        return names
+        return list(self.benchmark.readers) if self.benchmark else []
 
     @property
     def mining_data(self) -> JoinedCrops:
@@ -219,7 +216,13 @@ class PoseDataModule(L.LightningDataModule):
         """What ``test`` looks at where ``data.test`` names data sets."""
         if not self.test:
             return None
-        readers = {name: make_reader(c.reader, c.options) for name, c in zip(self.test_names, self.test, strict=True)}
+        readers: dict[str, PoseReader] = {}
+        for config in self.test:
+            reader = make_reader(config.reader, config.options)
+            name = config.name or "-".join(filter(None, (reader.name, reader.split)))
+            if name in readers:
+                raise PosesynError(f"data.test: two sets have one name ({name}): set `name`")
+            readers[name] = reader
         return BenchmarkData(readers, self.image_size, self.box_scale, self.batch_size, self.workers)
 
     def test_dataloader(self) -> Any:

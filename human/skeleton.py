@@ -104,6 +104,23 @@ H36M17 = _make(
     left_elbow<left_shoulder left_wrist<left_elbow right_shoulder<thorax right_elbow<right_shoulder
     right_wrist<right_elbow""",
 )
+# OpenPose's BODY_25: its neck and mid hip are middles of two joints, not joints that an annotator sees.
+BODY25 = _make(
+    "body25",
+    """nose<mid_shoulders mid_shoulders<mid_hip right_shoulder<mid_shoulders right_elbow<right_shoulder
+    right_wrist<right_elbow left_shoulder<mid_shoulders left_elbow<left_shoulder left_wrist<left_elbow mid_hip
+    right_hip<mid_hip right_knee<right_hip right_ankle<right_knee left_hip<mid_hip left_knee<left_hip
+    left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye left_big_toe<left_ankle
+    left_small_toe<left_big_toe left_heel<left_ankle right_big_toe<right_ankle right_small_toe<right_big_toe
+    right_heel<right_ankle""",
+)
+# JHMDB's labels are joints of a puppet fitted to the picture: its neck is the throat, its head the face's middle.
+JHMDB15 = _make(
+    "jhmdb15",
+    """throat<belly belly face<throat right_shoulder<throat left_shoulder<throat right_hip<belly left_hip<belly
+    right_elbow<right_shoulder left_elbow<left_shoulder right_knee<right_hip left_knee<left_hip
+    right_wrist<right_elbow left_wrist<left_elbow right_ankle<right_knee left_ankle<left_knee""",
+)
 
 # SMPL-X's own 55 joints; the eyes are the centres of the eyeballs, not the points that annotators mean.
 _FINGERS = " ".join(
@@ -117,7 +134,48 @@ SMPLX55 = _make(
     " ".join(_SMPL.split()[:22]) + f" jaw<head left_eyeball<head right_eyeball<head {_FINGERS}",
 )
 
-SKELETONS: dict[str, Skeleton] = {s.name: s for s in (SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, SMPLX55)}
+# MPI-INF-3DHP's own rig (28 joints of the training set; the 17 of its test set, in their own order). Its neck is taken
+# for Human3.6M's thorax by all who compare the two; its spine and head are joints of that rig only.
+_DHP28 = """
+    spine3_3dhp<spine2_3dhp spine4_3dhp<spine3_3dhp spine2_3dhp<spine_3dhp spine_3dhp<pelvis pelvis thorax<spine4_3dhp
+    head_3dhp<thorax head_top<head_3dhp
+    left_clavicle_3dhp<spine4_3dhp left_shoulder<left_clavicle_3dhp left_elbow<left_shoulder left_wrist<left_elbow
+    left_hand_3dhp<left_wrist
+    right_clavicle_3dhp<spine4_3dhp right_shoulder<right_clavicle_3dhp right_elbow<right_shoulder
+    right_wrist<right_elbow right_hand_3dhp<right_wrist
+    left_hip<pelvis left_knee<left_hip left_ankle<left_knee left_foot_3dhp<left_ankle left_toe_3dhp<left_foot_3dhp
+    right_hip<pelvis right_knee<right_hip right_ankle<right_knee right_foot_3dhp<right_ankle
+    right_toe_3dhp<right_foot_3dhp"""
+_DHP17 = """
+    head_top<head_3dhp thorax<spine_3dhp right_shoulder<thorax right_elbow<right_shoulder right_wrist<right_elbow
+    left_shoulder<thorax left_elbow<left_shoulder left_wrist<left_elbow
+    right_hip<pelvis right_knee<right_hip right_ankle<right_knee left_hip<pelvis left_knee<left_hip left_ankle<left_knee
+    pelvis spine_3dhp<pelvis head_3dhp<thorax"""
+DHP28 = _make("mpi_inf_3dhp28", _DHP28)
+DHP17 = _make("mpi_inf_3dhp17", _DHP17)
+# The 21 joints of MuCo-3DHP as 3DMPPE's JSON has them.
+MUCO21 = _make(
+    "muco21",
+    _DHP17 + " right_hand_3dhp<right_wrist left_hand_3dhp<left_wrist right_toe_3dhp<right_ankle"
+    " left_toe_3dhp<left_ankle",
+)
+# Ski-Pose PTZ: Human3.6M's order; its head joint lies elsewhere than Human3.6M's nose.
+SKI17 = Skeleton("ski17", tuple("head_ski" if j == "nose" else j for j in H36M17.joints), H36M17.parents)
+# CMU Panoptic's "coco19". The middle of the shoulders and of the hips, as OpenPose labels them.
+PANOPTIC19 = _make(
+    "panoptic19",
+    """mid_shoulders<mid_hip nose<mid_shoulders mid_hip left_shoulder<mid_shoulders left_elbow<left_shoulder
+    left_wrist<left_elbow left_hip<mid_hip left_knee<left_hip left_ankle<left_knee right_shoulder<mid_shoulders
+    right_elbow<right_shoulder right_wrist<right_elbow right_hip<mid_hip right_knee<right_hip right_ankle<right_knee
+    left_eye<nose left_ear<left_eye right_eye<nose right_ear<right_eye""",
+)
+
+SKELETONS: dict[str, Skeleton] = {
+    s.name: s
+    for s in (
+        SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, BODY25, JHMDB15, SMPLX55, DHP28, DHP17, MUCO21, SKI17, PANOPTIC19
+    )
+}
 
 
 @cache

@@ -140,6 +140,8 @@ class Posed:
             body = self.mesh_body if source == "posed24" else self.neutral_body
             every = body.J_regressor.double() @ self.vertices
             return every[:, SMPL24.indices(*names)]
+        if source == "vertices":
+            return self.vertices[:, [int(number) for number in names]]
         if source in ("h36m", "extra"):
             known = joint_names(source)
             missing = [n for n in names if n not in known]

@@ -15,6 +15,12 @@ from metrics.bodies import Posed, body_name, named
 from metrics.protocols.base import Joints, Protocol
 from metrics.truth import Predictions, Truth
 
+_SMPL = ("smpl24", "pose32")
+#: Skeletons whose joints are those of a source: what may be given in place of a body.
+_SKELETONS: dict[str, tuple[str, ...]] = {
+    "kinematic": _SMPL, "posed24": _SMPL, "neutral24": _SMPL, "h36m": ("h36m17",), "extra": (), "vertices": ()
+}  # fmt: skip
+
 
 class NotMeasured(PosesynError):
     """This prediction lacks what the measure needs: a note in the table, not an end of the evaluation."""
@@ -65,16 +71,14 @@ class Case:
                 raise NotMeasured(f"the predictions have no {'2D' if self.flat else '3D'} joints")
             return ~named(value, said.skeleton, self._own_names).isfinite().flatten(1).all(1)
         if said.pose is None:
-            if said.joints3d is None:
-                raise NotMeasured("the predictions have neither a body nor joints")
-            return ~named(said.joints3d, said.skeleton, self._own_names).isfinite().flatten(1).all(1)
+            return ~self._given_joints(side).isfinite().flatten(1).all(1)
         return ~torch.as_tensor(np.isfinite(said.pose.reshape(len(said), -1)).all(1))
 
     # -- joints ------------------------------------------------------------------------------------------------------
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith(("pck@", "oks_")) for m in self.protocol.metrics)
+        return any(m.startswith("pck@") for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:
@@ -90,7 +94,8 @@ class Case:
         """(B,J,3) metres and (B,J) confidence."""
         truth = self.truth
         if joints.source == "labels":
-            values = named(truth["native3d"], truth.skeleton, joints.names)
+            column = str(self.protocol.settings.get("labels3d", "native3d"))
+            values = named(truth[column], truth.skeleton, joints.names)
             return values[..., :3], values[..., 3]
         out = torch.full((len(truth), len(joints.names), 3), torch.nan, dtype=torch.float64)
         for rows, posed in self.truth_bodies:
@@ -102,13 +107,24 @@ class Case:
         if joints.source != "labels" and said.pose is not None:
             values = self.predicted_body.joints(joints.source, joints.names)
         else:
-            if said.joints3d is None:
-                raise NotMeasured(f"the predictions have neither a body nor joints for {joints.source!r}")
-            known = get_skeleton(said.skeleton).joints
-            if absent := [n for n in joints.names if n not in known]:
-                raise NotMeasured(f"predictions of {said.skeleton} have no {', '.join(absent)}")
-            values = named(said.joints3d, said.skeleton, joints.names)
+            values = self._given_joints(joints)
         return torch.where(self.missing[:, None, None], torch.nan, values)
+
+    def _given_joints(self, joints: Joints) -> Tensor:
+        """(B,J,3) of predictions without a body: a joint of one name is not the same joint in every skeleton."""
+        said = self.predicted
+        if said.joints3d is None:
+            raise NotMeasured("the predictions have no body parameters, nor joints")
+        fitting = _SKELETONS.get(joints.source, (said.skeleton,))
+        if said.skeleton not in fitting:
+            raise NotMeasured(
+                f"the predictions have no body parameters, and their joints ({said.skeleton}) are not those of "
+                f"{joints.source!r} ({' or '.join(fitting) or 'no skeleton has them'})"
+            )
+        known = get_skeleton(said.skeleton).joints
+        if absent := [n for n in joints.names if n not in known]:
+            raise NotMeasured(f"predictions of {said.skeleton} have no {', '.join(absent)}")
+        return named(said.joints3d, said.skeleton, joints.names)
 
     @cached_property
     def truth_root(self) -> Tensor:

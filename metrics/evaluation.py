@@ -15,9 +15,9 @@ from torch import Tensor
 from human.errors import PosesynError
 from human.rng import generator
 from metrics.case import Case, NotMeasured
-from metrics.measures import MEASURES, per_person
+from metrics.measures import MEASURES, WHOLE, per_person
+from metrics.motion_measures import SEQUENCE_MEASURES
 from metrics.protocols.base import Protocol
-from metrics.set_measures import AP_METRICS, SEQUENCE_MEASURES, average_precision
 from metrics.truth import Predictions, Truth
 
 Array = npt.NDArray[Any]
@@ -84,16 +84,16 @@ class Evaluation:
 
 
 def unit_of(metric: str) -> str:
-    name = split_metric(metric)[0]
-    return "%" if name in AP_METRICS else {**MEASURES, **SEQUENCE_MEASURES}[name][1]
+    return WHOLE[metric] if metric in WHOLE else {**MEASURES, **SEQUENCE_MEASURES}[split_metric(metric)[0]][1]
 
 
 def split_metric(metric: str) -> tuple[str, float]:
     """ "pck@0.2" is "pck" and 0.2."""
     name, _, number = metric.partition("@")
-    known = (*MEASURES, *SEQUENCE_MEASURES, *AP_METRICS)
+    known = (*MEASURES, *SEQUENCE_MEASURES)
     if name not in known:
-        raise PosesynError(f"no metric is called {name!r}; known: {', '.join(sorted(known))}")
+        names = ", ".join(sorted([*known, *WHOLE]))
+        raise PosesynError(f"no metric is called {name!r}; known: {names}")
     return name, float(number or "nan")
 
 
@@ -119,7 +119,11 @@ def evaluate(
     if not len(truth):
         raise PosesynError(f"protocol {protocol.name} leaves nobody of {truth.dataset} ({truth.split})")
     out = Evaluation(protocol, truth, missing=np.ones(len(truth), bool))
-    _whole_set(out, predicted)
+    if any(metric in WHOLE for metric in protocol.metrics):
+        _whole(out, predicted)
+        if progress is not None:
+            progress(len(truth))
+        return out
     predicted = matched(protocol, predicted, truth)
     moving = [m for m in protocol.metrics if m in SEQUENCE_MEASURES]
     joints: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -127,18 +131,22 @@ def evaluate(
     missing: list[Array] = []
     for rows in _chunks(len(truth)):
         case = Case(protocol, truth.rows(rows), predicted.rows(rows))
-        if moving:
-            joints.append((case.predicted3d, case.truth3d, case.weight))
+        try:
+            if moving:
+                joints.append((case.predicted3d, case.truth3d, case.weight))
+        except NotMeasured as reason:
+            moving = _noted(out, moving, reason)
         for metric in protocol.metrics:
             name, number = split_metric(metric)
             if name not in MEASURES:
                 continue
             try:
                 pair = MEASURES[name][0](case, number)
+                if protocol.average == "group":
+                    pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
             except NotMeasured as reason:
-                if (note := f"{metric}: {reason}") not in out.notes:
-                    out.notes.append(note)
+                _noted(out, [metric], reason)
         try:
             missing.append((case.missing & (case.weight > 0).any(1)).numpy())
         except NotMeasured:
@@ -155,26 +163,48 @@ def evaluate(
         columns = [torch.cat(column).numpy() for column in zip(*pairs, strict=True)]
         if len(columns[0]) == len(truth):
             out.values[metric] = (columns[0], columns[1])
-    for metric in moving if joints else ():
+    for metric in moving:
         predicted3d, true3d, weight = (torch.cat(column) for column in zip(*joints, strict=True))
         value = SEQUENCE_MEASURES[metric][0](predicted3d, true3d, weight, protocol, truth)
-        pair = per_person(value, torch.ones(len(value), dtype=torch.bool))
+        pair = value if isinstance(value, tuple) else per_person(value, torch.ones(len(value), dtype=torch.bool))
         out.values[metric] = (pair[0].numpy(), pair[1].numpy())
     return out
 
 
-def _whole_set(out: Evaluation, predicted: Predictions) -> None:
-    """Figures that only a whole set has; no interval."""
-    asked = [m for m in out.protocol.metrics if m in AP_METRICS]
-    if not asked:
+def _noted(out: Evaluation, metrics: list[str], reason: NotMeasured) -> list[str]:
+    """Why these are absent, once; gives the list of those left, which is empty."""
+    if (note := f"{', '.join(metrics)}: {reason}") not in out.notes:
+        out.notes.append(note)
+    return []
+
+
+def _whole(out: Evaluation, predicted: Predictions) -> None:
+    """Figures that no sum over persons gives, in ``out.single``: such a protocol has no others."""
+    from metrics.average_precision import average_precision
+
+    protocol, truth = out.protocol, out.truth
+    others = [metric for metric in protocol.metrics if metric not in WHOLE]
+    if others:
+        raise PosesynError(f"protocol {protocol.name} mixes {', '.join(others)} with figures of a whole set")
+    named = set(predicted.ids)
+    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
+    given = np.array([i in named for i in truth.ids])
+    out.missing = ~given if given.any() else np.zeros(len(truth), bool)
+    if predicted.joints2d is None and len(predicted):
+        out.notes.append(f"{', '.join(protocol.metrics)}: the predictions have no 2D joints")
         return
-    try:
-        found = average_precision(out.protocol, predicted, out.truth)
-    except NotMeasured as reason:
-        out.notes.append(f"{', '.join(asked)}: {reason}")
-        return
-    for metric in asked:
-        out.single[metric] = Figure(metric, "%", found[metric], np.nan, np.nan, len(out.truth), 0)
+    for metric, value in average_precision(protocol, predicted, truth).items():
+        if metric in protocol.metrics:
+            nan = float("nan")
+            out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+
+
+def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """Each person's value in the column of their group: the average over columns is that over groups."""
+    rows, group = torch.arange(len(numerator)), torch.as_tensor(np.asarray(case.truth["group"], np.int64))
+    out = numerator.new_zeros(2, len(rows), int(case.protocol.settings["groups"]))
+    out[0, rows, group], out[1, rows, group] = numerator[:, 0], denominator[:, 0]
+    return out[0], out[1]
 
 
 def _chunks(count: int) -> Iterator[Array]:
@@ -194,6 +224,8 @@ def kept(protocol: Protocol, truth: Truth) -> Array:
             keep &= np.isin(numbers, list(value))
         elif operator == "every":
             keep &= numbers % value == 0
+        elif operator == "labelled":
+            keep &= (numbers[:, list(value), -1] > 0).all(1)
         elif operator == "least":
             keep &= (numbers[..., -1] > 0).sum(1) >= value
         else:

@@ -8,6 +8,7 @@ A measure is a function of a :class:`Case` (and the number behind an "@" in its 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,10 +30,16 @@ from metrics.functional import (
     pck_3d,
     pve,
     pve_t_sc,
+    similarity_procrustes,
 )
 
 Measure = Callable[[Case, float], tuple[Tensor, Tensor]]
 MEASURES: dict[str, tuple[Measure, str]] = {}
+#: Figures of a whole set, which no sum over persons gives, and their units: COCO's, by ``metrics.average_precision``.
+WHOLE: dict[str, str] = {
+    **dict.fromkeys(("ap", "ap_50", "ap_75", "ap_m", "ap_l"), "%"),
+    **dict.fromkeys(("ar", "ar_50", "ar_75", "ar_m", "ar_l"), "%"),
+}
 
 
 def measure(name: str, unit: str) -> Callable[[Measure], Measure]:
@@ -62,7 +69,17 @@ def _mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
 
 @measure("pa_mpjpe", "mm")
 def _pa_mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
+    if fit := case.protocol.settings.get("fit"):
+        return _pa_mpjpe_fitted(case, tuple(fit))
     return per_person(pa_mpjpe(case.predicted3d, case.truth3d, case.weight), _counted(case))
+
+
+def _pa_mpjpe_fitted(case: Case, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """settings: fit, the joints (of both sides' sources) that Procrustes is fitted on, where others are compared."""
+    joints = replace(case.protocol.truth, names=names), replace(case.protocol.prediction, names=names)
+    wider = replace(case, protocol=replace(case.protocol, truth=joints[0], prediction=joints[1]))
+    fit = similarity_procrustes(wider.predicted3d, wider.truth3d, wider.weight)
+    return per_person(mpjpe(fit.apply(case.predicted3d), case.truth3d, case.weight), _counted(case))
 
 
 @measure("n_mpjpe", "mm")

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from metrics.evaluation import Evaluation, evaluate
 from metrics.protocols import Protocol
-from metrics.tables import Line, lines_of, number, terminal_table, write_tables
+from metrics.tables import Line, lines_of, number, published_lines, terminal_table, write_tables
 from metrics.truth import Predictions, Truth
 
 
@@ -46,6 +46,8 @@ def measure(
                 notes += [f"{name}, {protocol.name}: {note}" for note in made.notes]
                 progress.remove_task(task)
     console.print(terminal_table(lines, "benchmark"))
+    for line in published_lines(lines):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for note in notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if explain:

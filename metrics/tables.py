@@ -19,8 +19,9 @@ from metrics.protocols.base import Protocol
 
 _TITLES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE", "pa_pve": "PA-PVE", "pck": "PCK", "pck3d": "3DPCK",
            "auc3d": "AUC", "n_mpjpe": "N-MPJPE", "mpjae": "MPJAE", "pa_mpjae": "PA-MPJAE", "accel": "Accel",
-           "oks_ap": "AP", "oks_ap50": "AP50", "oks_ap75": "AP75", "oks_ap_m": "AP M", "oks_ap_l": "AP L",
-           "oks_ar": "AR"}  # fmt: skip
+           "ap": "AP", "w_mpjpe": "W-MPJPE", "wa_mpjpe": "WA-MPJPE", "rte": "RTE",
+           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "ap_50": "AP50", "ap_75": "AP75",
+           "ap_m": "AP M", "ap_l": "AP L", "ar": "AR"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,6 @@ def terminal_table(lines: Sequence[Line], title: str) -> Table:
     table.add_column("metric", no_wrap=True)
     for name in ("value", "95 %", "persons", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("published", overflow="fold")
     shown = ""
     for line in lines:
         f = line.figure
@@ -83,10 +83,15 @@ def terminal_table(lines: Sequence[Line], title: str) -> Table:
         half = "" if math.isnan(f.low) else f"±{number((f.high - f.low) / 2)}"
         metric = f"{line.title} {f.unit}".strip()
         table.add_row(
-            f" {line.protocol.name}", metric, number(f.value), half, str(f.count), str(f.missing or ""),
-            line.published(),
+            f" {line.protocol.name}", metric, number(f.value), half, str(f.count), str(f.missing or "")
         )  # fmt: skip
     return table
+
+
+def published_lines(lines: Sequence[Line]) -> list[str]:
+    """What papers give under the same protocols: a line for each protocol and metric that has any."""
+    told = {(n.protocol.name, n.title): n.published() for n in lines}
+    return [f"published, {protocol}, {title}: {text}" for (protocol, title), text in told.items() if text]
 
 
 _HEADERS = ("data", "protocol", "hash", "metric", "unit", "value", "low", "high", "persons", "missing", "published")

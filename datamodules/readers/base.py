@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "native2d": ("float32", "(J,3) px of the picture, confidence; in the reader's `skeleton`"),
         "native3d": ("float32", "(J,4) metres, camera frame (absolute where the set has that), confidence"),
+        "universal3d": ("float32", "(J,4) as native3d, of a skeleton scaled to one height for all (MPI-INF-3DHP)"),
         "state": ("int8", "(J,) the set's own visibility flag, as written"),
         "pose": (
             "float32",
@@ -36,6 +37,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
         "head_box": ("float32", "(4,) px xyxy"),
+        "head_size": ("float32", "() px: PCKh's unit, 0.6 of the head box's diagonal"),
         "area": ("float32", "() px^2 of the person's segment"),
         "crop": ("float32", "(3,) px: centre x, centre y, side of the set's own square"),
         "sequence": ("int32", "() number of the sequence, video or subset the person is of"),
@@ -43,9 +45,13 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "person": ("int32", "() number of the person in the picture, or track in the sequence"),
         "camera": ("float32", "(4,4) world to camera, metres"),
         "distortion": ("float32", "(5,) k1 k2 p1 p2 k3 of OpenCV"),
+        "score": ("float32", "() a detector's confidence in the box"),
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
         "detected": ("int16", "() 2D joints that the set's own detector found"),
         "subjects": ("int16", "() persons that the sequence was recorded with, in the picture or not"),
+        "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
+        "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
+        "kid": ("int8", "() 1: a child (AGORA)"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )

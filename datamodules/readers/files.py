@@ -8,8 +8,10 @@ is ever expanded; HDF5 may not link to other files; paths named in label files s
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -199,6 +201,24 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
         raise
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise PosesynError(f"{path} is a damaged archive ({error}): {_AGAIN}") from None
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Names of what a folder holds, nothing where there is none; remembered until the folder changes."""
+    try:
+        return _names(str(folder), folder.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+@lru_cache(maxsize=4)
+def _names(folder: str, changed: int) -> frozenset[str]:
+    return frozenset(os.listdir(folder))
+
+
+def require(path: Path) -> None:
+    """:class:`PosesynError` unless there is a file that is neither empty nor a placeholder."""
+    _bytes(path, head=True)
 
 
 def _only(path: Path, content: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -1,18 +1,11 @@
-"""Evaluation protocols of the data sets, under the names of the code bases that use them."""
+"""Evaluation protocols of the data sets, under the names of the code bases that use them: one module per data set."""
 
-from metrics.protocols import bedlam, emdb, rich, ssp3d, threedpw
+from importlib import import_module
+from pkgutil import iter_modules
+
 from metrics.protocols.base import PROTOCOLS, Joints, Protocol, Published, protocol, protocols_of
 
-__all__ = [
-    "PROTOCOLS",
-    "Joints",
-    "Protocol",
-    "Published",
-    "bedlam",
-    "emdb",
-    "protocol",
-    "protocols_of",
-    "rich",
-    "ssp3d",
-    "threedpw",
-]
+for _module in iter_modules(__path__):  # each registers its own
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["PROTOCOLS", "Joints", "Protocol", "Published", "protocol", "protocols_of"]

@@ -19,10 +19,11 @@ from human.registry import Registry
 #: "labels": the data set's own (native3d / native2d), by name; of a prediction: its own joints of those names;
 #: "kinematic": the body model's posed joints (POSE32's names; the first 24 are SMPL's);
 #: "h36m", "extra": rows of the published regressors on posed vertices (``human.regressors``);
-#: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one's;
-#: "smplx": SMPL-X's own 55 posed joints (names of the skeleton "smplx55").
-SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "smplx")
-AVERAGES = ("person", "label", "joint")
+#: "posed24": SMPL's own J_regressor (24) on *posed* vertices, that of the body's gender; "neutral24": the neutral one;
+#: "smplx": SMPL-X's own 55 posed joints (names of the skeleton "smplx55");
+#: "vertices": points of the mesh, named by their numbers.
+SOURCES = ("labels", "kinematic", "h36m", "extra", "posed24", "neutral24", "smplx", "vertices")
+AVERAGES = ("person", "label", "joint", "group")
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,15 @@ class Protocol:
         truth_body: "own" (the annotation's body and gender), "neutral" (its kind, gender ignored).
         truth_as: convert the truth's mesh to this kind before joints and errors are taken ("smpl" for SMPL-X truth).
         keep: conditions (column, operator, value) on the truth's columns; operators "==", "in", ">=", "every" (number
-            is a multiple of value), "least" (that many joints with confidence in the column).
+            is a multiple of value), "least" (that many joints with confidence in the column), "labelled" (each of the
+            joints at these places has confidence).
         normaliser: length that 2D errors are divided by: "px", "head", "torso", "torso_or_predicted", "box" (longer
             side of the tight box), "bbox" (longer side of the set's own box), "crop" (the set's own square).
         normaliser_scale: factor on it.
         weights: whether labels count by their "confidence" or all alike ("mask").
         states: values of the column "state" that count; () counts every label.
-        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean.
+        average: over "person"s, over all "label"s, or the mean over "joint"s of each joint's mean, or over the "group"s
+            (the truth's column, numbers below ``settings["groups"]``) of each group's persons' mean.
         cluster: what confidence intervals resample: "person", "picture" or "sequence".
         matching: "given" (by id), or a name in ``metrics.matching``.
         settings: what single measures take (``metrics.measures``).

@@ -7,6 +7,7 @@ who follow WHAM; the two lie apart wherever the pose bends the skin.
 from __future__ import annotations
 
 from human.skeleton import SMPL24
+from metrics.functional.world import FOOT_VERTICES
 from metrics.protocols.base import Joints, Published, protocol
 
 _HIPS = ("left_hip", "right_hip")
@@ -29,7 +30,8 @@ WHAM = protocol(
     name="emdb/wham",
     dataset="emdb",
     split="emdb1",
-    metrics=("mpjpe", "pa_mpjpe", "pve"),
+    metrics=("mpjpe", "pa_mpjpe", "pve", "accel"),
+    settings={"fps": 30, "margin": 1},
     truth=Joints("posed24", SMPL24.joints),
     prediction=Joints("posed24", SMPL24.joints),
     root=_HIPS,
@@ -59,4 +61,47 @@ CAMERAHMR = protocol(
         Published("TokenHMR (BEDLAM only)", "pa_mpjpe", 49.8, _TOKENHMR),
         Published("TokenHMR (BEDLAM only)", "pve", 106.2, _TOKENHMR),
     ),
+)
+
+# -- EMDB 2: the way through the world -------------------------------------------------------------------------------
+_WORLD = "yohanshin/WHAM:lib/eval/evaluate_emdb.py, lib/eval/eval_utils.py"
+_OWN_WORLD = (
+    "pose and transl of the predictions are in a world of the method's own; frames that EMDB calls bad are left out "
+    "first, which joins what lies before and behind them"
+)
+
+WORLD = protocol(
+    name="emdb/2",
+    dataset="emdb",
+    split="emdb2",
+    metrics=("w_mpjpe", "wa_mpjpe"),
+    truth=Joints("posed24", SMPL24.joints),
+    prediction=Joints("posed24", SMPL24.joints),
+    cluster="sequence",
+    source=_WORLD,
+    note=_OWN_WORLD,
+)
+
+WORLD_PATH = protocol(
+    name="emdb/2-path",
+    dataset="emdb",
+    split="emdb2",
+    metrics=("rte", "jitter"),
+    truth=Joints("kinematic", SMPL24.joints),
+    prediction=Joints("kinematic", SMPL24.joints),
+    cluster="sequence",
+    source=_WORLD,
+    note=_OWN_WORLD,
+)
+
+WORLD_FEET = protocol(
+    name="emdb/2-feet",
+    dataset="emdb",
+    split="emdb2",
+    metrics=("foot_sliding",),
+    truth=Joints("vertices", tuple(map(str, FOOT_VERTICES))),
+    prediction=Joints("vertices", tuple(map(str, FOOT_VERTICES))),
+    cluster="sequence",
+    source=_WORLD,
+    note=_OWN_WORLD,
 )

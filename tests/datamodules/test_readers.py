@@ -20,6 +20,8 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
+from tests.datasets import coco, lsp, mpii, ochuman, smart
+from tests.datasets.people import make_people
 
 
 def video_root(asset: str) -> Path:
@@ -29,15 +31,27 @@ def video_root(asset: str) -> Path:
     return root
 
 
+def tiny(write: Callable[..., Any], root: Path, *people: Any, **options: Any) -> dict[str, Any]:
+    """A tiny instance of a data set in its official layout, and its reader's arguments."""
+    write(root, make_people(*people, kind="free"))
+    return {"root": root, "cache": root / "cache", **options}
+
+
 # How each registered reader is made at test size: (shared data, scratch folder) -> arguments.
 ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "coco": lambda shared, tmp: tiny(coco.write, tmp, ("neutral", "neutral"), split="val"),
+    "hr_lspet": lambda shared, tmp: tiny(lsp.write_lspet, tmp, ("neutral",), 6),
+    "lsp": lambda shared, tmp: tiny(lsp.write_lsp, tmp, ("neutral",), 6),
     "lspet": lambda shared, tmp: {"root": shared / "lspet", "split": "val"},
+    "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), split="trainval"),
+    "ochuman": lambda shared, tmp: tiny(ochuman.write, tmp, ("neutral", "neutral"), split="val"),
     "pose2sim": lambda shared, tmp: {
         "split": "eval",
         "stride": 5,
         "root": video_root("pose2sim_single"),
         "cache": tmp,
     },
+    "smart": lambda shared, tmp: tiny(smart.write, tmp, ("neutral",), 6, split="field"),
     "sports2d": lambda shared, tmp: {"stride": 20, "root": video_root("sports2d_demo"), "cache": tmp},
 }
 

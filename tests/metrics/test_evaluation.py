@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from human.errors import PosesynError
 from human.regressors import joint_names
-from human.skeleton import POSE32, SMPL24
+from human.skeleton import COCO17, POSE32, SMPL24, convert
 from metrics.evaluation import evaluate, interval
 from metrics.protocols import Joints, Protocol
 from metrics.truth import GENDERS, Predictions, Truth
@@ -194,10 +194,11 @@ def test_acceleration_of_tracks(body_files: Path) -> None:
 
 def test_average_precision_counts_people(people: People) -> None:
     truth, said = both(people)
-    columns = {**truth.columns, "area": np.full(len(truth), 5000.0)}
-    truth = replace(truth, columns=columns)
-    sigmas = (0.05,) * 24
-    protocol = make("labels", SMPL24.joints, (), metrics=("oks_ap", "oks_ar"), settings={"sigmas": sigmas})
+    pixels, conf = convert(said.joints2d, np.ones(said.joints2d.shape[:2]), "pose32", "coco17")
+    native = np.concatenate([pixels, conf[..., None]], -1)
+    columns = {**truth.columns, "native2d": native, "state": np.full(conf.shape, 2), "area": np.full(len(truth), 5e3)}
+    truth = replace(truth, columns=columns, skeleton="coco17")
+    protocol = make("labels", COCO17.joints, (), metrics=("ap", "ar"))
     figures = evaluate(protocol, said, truth).figures()
     assert [f.value for f in figures] == pytest.approx([100, 100])
     half = said.rows(np.arange(0, len(said), 2))
