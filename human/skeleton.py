@@ -173,7 +173,20 @@ PANOPTIC19 = _make(
 SKELETONS: dict[str, Skeleton] = {
     s.name: s
     for s in (
-        SMPL24, POSE32, COCO17, LSP14, MPII16, H36M17, BODY25, JHMDB15, SMPLX55, DHP28, DHP17, MUCO21, SKI17, PANOPTIC19
+        SMPL24,
+        POSE32,
+        COCO17,
+        LSP14,
+        MPII16,
+        H36M17,
+        BODY25,
+        JHMDB15,
+        SMPLX55,
+        DHP28,
+        DHP17,
+        MUCO21,
+        SKI17,
+        PANOPTIC19,
     )
 }
 

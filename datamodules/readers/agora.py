@@ -120,7 +120,10 @@ class AgoraReader(IndexedReader):
             pictures = [
                 self._picture(path, folder, {name: frame[name][row] for name in _COLUMNS})
                 for row in range(first, min(first + 256, rows))
+                if len(frame["isValid"][row])
             ]
+            if not pictures:
+                continue
             columns = {name: np.concatenate([p[name] for p in pictures]) for name in pictures[0]}
             more = {k: v for k, v in columns.items() if k not in ("ids", "pictures", "d2", "d3", "box", "k", "people")}
             yield Persons(
@@ -150,7 +153,7 @@ class AgoraReader(IndexedReader):
                         where, "gt_joints_2d") * scale  # fmt: skip
         solid = shaped(np.array([np.asarray(j) for j in row["gt_joints_3d"]]).reshape(count, -1, 3), (count, None, 3),
                        where, "gt_joints_3d")  # fmt: skip
-        if count and min(points.shape[1], solid.shape[1]) < _JOINTS:
+        if min(points.shape[1], solid.shape[1]) < _JOINTS:
             raise PosesynError(f"{where}: {points.shape[1]} joints, SMPL-X has {_JOINTS}: get the frames of SMPL-X")
         intrinsics, turn, shift = camera_of(name, row, (width, height))
         known = np.ones((count, _JOINTS, 1))
@@ -165,9 +168,9 @@ class AgoraReader(IndexedReader):
         columns: dict[str, Array] = {
             "ids": np.array([f"agora/{stem}/{p}" for p in range(count)], object),
             "pictures": np.array([file] * count, object),
-            "d2": np.concatenate([points[:, :_JOINTS], known], 2) if count else np.zeros((0, _JOINTS, 3)),
-            "d3": np.concatenate([solid[:, :_JOINTS], known], 2) if count else np.zeros((0, _JOINTS, 4)),
-            "box": np.concatenate([points.min(1), points.max(1)], 1) if count else np.zeros((0, 4)),
+            "d2": np.concatenate([points[:, :_JOINTS], known], 2),
+            "d3": np.concatenate([solid[:, :_JOINTS], known], 2),
+            "box": np.concatenate([points.min(1), points.max(1)], 1),
             "k": np.tile(intrinsics, (count, 1, 1)),
             "people": np.full(count, count),
             "occlusion": occlusion,
