@@ -122,18 +122,6 @@ JHMDB15 = _make(
     right_wrist<right_elbow left_wrist<left_elbow right_ankle<right_knee left_ankle<left_knee""",
 )
 
-# SMPL-X's own 55 joints; the eyes are the centres of the eyeballs, not the points that annotators mean.
-_FINGERS = " ".join(
-    f"{side}_{finger}{k}<{side}_{'wrist' if k == 1 else f'{finger}{k - 1}'}"
-    for side in ("left", "right")
-    for finger in ("index", "middle", "pinky", "ring", "thumb")
-    for k in (1, 2, 3)
-)
-SMPLX55 = _make(
-    "smplx55",
-    " ".join(_SMPL.split()[:22]) + f" jaw<head left_eyeball<head right_eyeball<head {_FINGERS}",
-)
-
 # MPI-INF-3DHP's own rig (28 joints of the training set; the 17 of its test set, in their own order). Its neck is taken
 # for Human3.6M's thorax by all who compare the two; its spine and head are joints of that rig only.
 _DHP28 = """
@@ -170,6 +158,18 @@ PANOPTIC19 = _make(
     left_eye<nose left_ear<left_eye right_eye<nose right_ear<right_eye""",
 )
 
+# SMPL-X's own 55 joints; the eyes are the centres of the eyeballs, not the points that annotators mean.
+_FINGERS = " ".join(
+    f"{side}_{finger}{k}<{side}_{'wrist' if k == 1 else f'{finger}{k - 1}'}"
+    for side in ("left", "right")
+    for finger in ("index", "middle", "pinky", "ring", "thumb")
+    for k in (1, 2, 3)
+)
+SMPLX55 = _make(
+    "smplx55",
+    " ".join(_SMPL.split()[:22]) + f" jaw<head left_eyeball<head right_eyeball<head {_FINGERS}",
+)
+
 SKELETONS: dict[str, Skeleton] = {
     s.name: s
     for s in (
@@ -181,12 +181,12 @@ SKELETONS: dict[str, Skeleton] = {
         H36M17,
         BODY25,
         JHMDB15,
-        SMPLX55,
         DHP28,
         DHP17,
         MUCO21,
         SKI17,
         PANOPTIC19,
+        SMPLX55,
     )
 }
 
