@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from human.body_folders import search_folders
+from human.errors import PosesynError
 from metrics.bodies import Posed
 from metrics.case import Case, NotMeasured
 from metrics.functional import (
@@ -143,6 +146,28 @@ def _auc3d_of(case: Case, align: str) -> tuple[Tensor, Tensor]:
 @measure("pve", "mm")
 def _pve(case: Case, _: float) -> tuple[Tensor, Tensor]:
     return per_person(pve(case.predicted_vertices, case.truth_vertices), _counted(case))
+
+
+@measure("mve", "mm")
+def _mve(case: Case, _: float) -> tuple[Tensor, Tensor]:
+    """AGORA's: over the vertices of the body, without hands and face."""
+    rows = body_vertices(case.truth.body, case.truth_vertices.shape[1])
+    return per_person(pve(case.predicted_vertices[:, rows], case.truth_vertices[:, rows]), _counted(case))
+
+
+def body_vertices(kind: str, count: int) -> Tensor:
+    """Numbers of the vertices of the body proper, from the file that AGORA's evaluator comes with."""
+    name = f"body_verts_{kind}.npy"
+    file = next((f / n for f in search_folders() for n in (name, f"{kind}/{name}") if (f / n).is_file()), None)
+    if file is None:
+        raise NotMeasured(f"{name} of pixelite1201/agora_evaluation:utils is not beside the body models")
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise PosesynError(f"{file} is damaged ({error}): get it again") from None
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 0 or rows.max() >= count:
+        raise PosesynError(f"{file} holds no numbers of {count} vertices: get it again")
+    return torch.from_numpy(rows.astype(np.int64))
 
 
 @measure("pa_pve", "mm")
