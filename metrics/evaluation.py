@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from human.errors import PosesynError
 from human.rng import generator
 from metrics import silhouettes  # noqa: F401 -- registers its measure
+from metrics.breakdown import by_person, joint_table, jointwise
 from metrics.case import Case, NotMeasured
 from metrics.matching import DETECTION, MATCHINGS, NORMALISED, Match
 from metrics.measures import MEASURES, WHOLE, per_person
@@ -44,12 +44,14 @@ class Figure:
 @dataclass
 class Evaluation:
     """What came of a protocol, person by person: ``values`` holds (numerator, denominator), (N,K) float64 each, by
-    metric; ``single`` figures that only a whole set has; ``notes``: why a metric is absent."""
+    metric; ``single`` figures that only a whole set has; ``joints``: (J,) sums and counts; ``notes``: why a metric is
+    absent."""
 
     protocol: Protocol
     truth: Truth
     values: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     single: dict[str, Figure] = field(default_factory=dict)
+    joints: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     missing: Array = field(default_factory=lambda: np.zeros(0, bool))
     notes: list[str] = field(default_factory=list)
 
@@ -74,14 +76,14 @@ class Evaluation:
         with np.errstate(invalid="ignore"):
             return np.nansum(numerator, 1) / np.where(denominator.sum(1) > 0, denominator.sum(1), np.nan)
 
-    def by_bin(self, metric: str, numbers_N: Array, edges: Array) -> list[tuple[float, float, float, int]]:
-        """(from, to, mean, persons) for bins of any number that each person has."""
-        per_person = self.per_person(metric)
-        out = []
-        for low, high in pairwise(edges):
-            inside = (numbers_N >= low) & (numbers_N < high) & np.isfinite(per_person)
-            mean = float(per_person[inside].mean()) if inside.any() else float("nan")
-            out.append((float(low), float(high), mean, int(inside.sum())))
+    def breakdown(self) -> dict[str, Any]:
+        """By metric, as far as it has them: each joint's figure, and means by the box's size and the labels' number."""
+        out: dict[str, Any] = {}
+        for metric in self.protocol.metrics:
+            if metric in self.joints:
+                out.setdefault(metric, {})["joints"] = joint_table(*self.joints[metric], self.protocol.truth.names)
+            if metric in self.values:
+                out.setdefault(metric, {}).update(by_person(self.per_person(metric), self.truth))
         return out
 
 
@@ -153,6 +155,9 @@ def evaluate(
                 if protocol.average == "group":
                     pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
+                if (each := jointwise(case, name, number)) is not None:
+                    before = out.joints.get(metric, (np.zeros(1), np.zeros(1)))
+                    out.joints[metric] = (before[0] + each[0].numpy(), before[1] + each[1].numpy())
             except NotMeasured as reason:
                 _noted(out, [metric], reason)
         try:
