@@ -174,6 +174,7 @@ def run(name: str, plan: Plan, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     seconds: float | None = None
     if not (same and weights.is_file()):
+        done.unlink(missing_ok=True)  # of another plan
         estimator = make(name, plan)
         seconds = train(estimator, data_of(plan, plan.pretrain_steps, real=False), folder, plan.pretrain_steps)
         save(estimator, weights)

@@ -16,8 +16,8 @@ from metrics.protocols import PROTOCOLS, protocols_of
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _DATASETS = """# Data sets
 
-Made by `scripts/dataset_pages.py` from the readers. A reader takes `root` (the folder that the official archives unpack
-to) and `split`; its index is built once, kept as Parquet in the cache, and opened as memory maps; it is built again when
+Made by `scripts/dataset_pages.py` from the readers. A reader takes `root` (the folder that the archives unpack
+to) and `split`; its index is built once, kept as Parquet in the cache, and opened as memory maps; it is made again when
 a label file changes. `posesyn doctor` says which sets are on this machine (`POSESYN_DATA`: folders that hold them).
 """
 _PROTOCOLS = """# Protocols

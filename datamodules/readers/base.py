@@ -50,6 +50,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
         "detected": ("int16", "() 2D joints that the set's own detector found"),
         "subjects": ("int16", "() persons that the sequence was recorded with, in the picture or not"),
+        "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
+        "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
+        "kid": ("int8", "() 1: a child (AGORA)"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )

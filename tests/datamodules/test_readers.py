@@ -20,7 +20,7 @@ from datamodules.readers.video_cache import FrameCrop, VideoCache, person_crop
 from human.assets import locate
 from human.errors import PosesynError
 from human.skeleton import COCO17, LSP14, POSE32
-from tests.datasets import coco, lsp, mpii, ochuman, smart
+from tests.datasets import coco, jhmdb, lsp, mpii, ochuman, smart
 from tests.datasets.people import make_people
 
 
@@ -41,6 +41,7 @@ def tiny(write: Callable[..., Any], root: Path, *people: Any, **options: Any) ->
 ARGUMENTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "coco": lambda shared, tmp: tiny(coco.write, tmp, ("neutral", "neutral"), split="val"),
     "hr_lspet": lambda shared, tmp: tiny(lsp.write_lspet, tmp, ("neutral",), 6),
+    "jhmdb": lambda shared, tmp: tiny(jhmdb.write, tmp, ("neutral",), 3, 3, split="split1_test"),
     "lsp": lambda shared, tmp: tiny(lsp.write_lsp, tmp, ("neutral",), 6),
     "lspet": lambda shared, tmp: {"root": shared / "lspet", "split": "val"},
     "mpii": lambda shared, tmp: tiny(mpii.write, tmp, ("neutral", "neutral"), split="trainval"),
