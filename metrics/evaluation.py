@@ -25,6 +25,7 @@ from metrics.truth import Predictions, Truth
 Array = npt.NDArray[Any]
 CHUNK = 64  # persons whose meshes are in memory at a time
 RESAMPLES = 1000
+WHOLE_RESAMPLES = 300  # of figures that are costly to take again
 
 
 @dataclass(frozen=True)
@@ -217,17 +218,20 @@ def _whole(out: Evaluation, predicted: Predictions) -> None:
     others = [metric for metric in protocol.metrics if metric not in WHOLE]
     if others:
         raise PosesynError(f"protocol {protocol.name} mixes {', '.join(others)} with figures of a whole set")
+    sought = (np.asarray(truth["native2d"])[..., 2] > 0).any(1)
+    if "crowd" in truth.columns:
+        sought &= np.asarray(truth["crowd"]) == 0
     named = set(predicted.ids)
-    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
     given = np.array([i in named for i in truth.ids])
-    out.missing = ~given if given.any() else np.zeros(len(truth), bool)
+    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
+    out.missing = sought & ~given if given.any() else np.zeros(len(truth), bool)
     if predicted.joints2d is None and len(predicted):
         out.notes.append(f"{', '.join(protocol.metrics)}: the predictions have no 2D joints")
         return
-    for metric, value in average_precision(protocol, predicted, truth).items():
+    count, missing = int(sought.sum()), int(out.missing.sum())
+    for metric, figure in average_precision(protocol, predicted, truth, WHOLE_RESAMPLES).items():
         if metric in protocol.metrics:
-            nan = float("nan")
-            out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+            out.single[metric] = Figure(metric, WHOLE[metric], *figure, count, missing)
 
 
 def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:
