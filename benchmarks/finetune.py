@@ -23,7 +23,6 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from benchmarks.study import ROOT
 from datamodules.pose import PoseDataModule, ReaderConfig
@@ -160,7 +159,7 @@ def scores(estimator: PoseEstimator, data: PoseDataModule, folder: Path) -> dict
 def save(estimator: PoseEstimator, path: Path) -> None:
     """Complete or not at all."""
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in estimator.trained_state().items()}, part)
+    estimator.save_weights(part)
     part.replace(path)
 
 
@@ -175,6 +174,7 @@ def run(name: str, plan: Plan, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     seconds: float | None = None
     if not (same and weights.is_file()):
+        done.unlink(missing_ok=True)  # of another plan
         estimator = make(name, plan)
         seconds = train(estimator, data_of(plan, plan.pretrain_steps, real=False), folder, plan.pretrain_steps)
         save(estimator, weights)

@@ -10,7 +10,9 @@ loaders. ``memory_mib``: on a GPU the peak of a training step; on a CPU what a f
 On a GPU ours runs in bfloat16, compiled; the original in what it trains in (4D-Humans: float16 with a scaler; the
 others: float32).
 ``share_of_peak`` is of the dense bfloat16 rate in ``PEAKS``, from operations counted in ours, three forwards a step.
-Each estimator has a process of its own, since the originals' module names collide.
+Each estimator has a process of its own, since the originals' module names collide; one that fails is reported as
+``error``, and the command ends with status 1. Packages that an original needs beside posesyn's (4D-Humans: einops and
+yacs) may lie in a folder of their own, named in ``PYTHONPATH``.
 """
 
 from __future__ import annotations
@@ -142,7 +144,13 @@ def share_of_peak(model: PoseEstimator, batch: PoseBatch, per_second: dict[str, 
 
 def measure(name: str, checkout: Path | None, args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() and not args.small else "cpu")
-    pair: Pair = PAIRS[name](checkout, args.small)
+    try:
+        pair: Pair = PAIRS[name](checkout, args.small)
+    except (ImportError, FileNotFoundError) as error:
+        what = f"the package {error.name}" if isinstance(error, ImportError) else f"the file {error.filename}"
+        raise PosesynError(
+            f"{name}: {checkout} is no complete checkout of the original's code, or {what} is missing"
+        ) from None
     fast = device.type == "cuda"
     torch.manual_seed(0)
     plain = ESTIMATORS.get(name)(**pair.options)
@@ -243,7 +251,10 @@ def main() -> None:
     args.batch = args.batch or (64 if cuda else 4)
     if len(args.only) == 1:
         (name,) = args.only
-        results = {name: measure(name, folders.get(name), args)}
+        try:
+            results = {name: measure(name, folders.get(name), args)}
+        except PosesynError as error:
+            parser.error(str(error))
     else:
         results = {}
         for name in args.only:
@@ -251,11 +262,19 @@ def main() -> None:
             command += ["--rounds", str(args.rounds), "--seconds", str(args.seconds)]
             command += ["--small"] * args.small + ["--compile"] * args.compile
             command += [f"--upstream={name}={folders[name]}"] if name in folders else []
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            results |= json.loads(done.stdout.splitlines()[-1])["estimators"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            print(done.stderr, file=sys.stderr, end="")
+            lines = done.stdout.splitlines()
+            if done.returncode == 0 and lines:
+                results |= json.loads(lines[-1])["estimators"]
+            else:
+                said = [line for line in done.stderr.splitlines() if line.strip()]
+                results[name] = {"error": said[-1] if said else f"ended with status {done.returncode}"}
     device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     report = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__, "small": args.small}
     print(json.dumps(report | {"estimators": results}))
+    if any("error" in result for result in results.values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

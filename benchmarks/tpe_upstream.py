@@ -146,6 +146,35 @@ def hybrik(checkout: Path | None, small: bool) -> Pair:
     return pair
 
 
+def crowdnet3d(checkout: Path | None, small: bool) -> Pair:
+    """Ours says all rotations itself; the original ends with VPoser's code here, before VPoser and SMPL."""
+    from lightning_modules.crowdnet_conventions import GUIDE_STRIDE, IN_POSE32
+
+    size = 128 if small else 256
+    pair = Pair({"image_size": size, "pose2d": "labels", "depth": size // 32})
+    if checkout is not None:
+        reference = importlib.import_module("scripts.tpe_reference.crowdnet3d")
+        here = Path.cwd()
+        try:
+            reference.prepare(checkout, None, size, cpu=small or not torch.cuda.is_available())
+            backbone = importlib.import_module("nets.resnet").ResNetBackbone(50)
+            nets = importlib.import_module("nets.module")
+            pose2feat, position, rotation = nets.Pose2Feat(30), nets.PositionNet(), nets.RotationNet()
+            heat_maps = importlib.import_module("model").Model.make_2d_gaussian_heatmap
+        finally:
+            os.chdir(here)
+
+        def run(batch: PoseBatch) -> list[Tensor]:
+            seen = batch.joints2d_conf[:, IN_POSE32, None, None] > 0
+            heat = heat_maps(None, batch.joints2d[:, IN_POSE32] / GUIDE_STRIDE) * seen
+            maps = backbone(pose2feat(backbone(batch.image.float() / 255), heat), skip_early=True)
+            joints, score = position(maps)
+            return [joints, score, *rotation(maps, joints.detach(), score.detach())]
+
+        pair.networks, pair.upstream = [backbone, pose2feat, position, rotation], run
+    return pair
+
+
 def alone(**options: Any) -> Callable[[Path | None, bool], Pair]:
     """An estimator whose original is no PyTorch code."""
     return lambda checkout, small: Pair(options)
@@ -153,10 +182,10 @@ def alone(**options: Any) -> Callable[[Path | None, bool], Pair]:
 
 PAIRS: dict[str, Callable[[Path | None, bool], Pair]] = {
     "hmr": alone(backbone="tf_efficientnet_lite0"),
-    "jointreg": lambda checkout, small: Pair({"backbone": "alexnet" if small else "vgg16"}),
+    "jointreg": lambda checkout, small: Pair({"backbone": "alexnet" if small else "vgg16"}),  # Caffe's
     "spin": spin,
     "cliff": cliff,
     "hmr2": hmr2,
     "hybrik": hybrik,
-    "crowdnet3d": alone(pose2d="labels"),
+    "crowdnet3d": crowdnet3d,
 }

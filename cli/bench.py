@@ -13,6 +13,7 @@ also says how each protocol is defined and how the figure moves between the prot
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ import yaml
 from rich.console import Console
 
 from datamodules.readers import READERS, PoseReader, make_reader
+from datamodules.readers.indexed import IndexedReader
 from datamodules.readers.places import require_dataset
 from human.errors import PosesynError
 from metrics.prediction_files import read_predictions
@@ -31,7 +33,7 @@ from metrics.report import Measured, measure
 from metrics.truth import Predictions
 
 
-def parse_data(words: Sequence[str]) -> dict[str, tuple[str, Path, dict[str, Any]]]:
+def parse_data(words: Sequence[str]) -> dict[str, tuple[str, Path | None, dict[str, Any]]]:
     """NAME=PATH, NAME:SPLIT=PATH or NAME:SPLIT,OPTION=VALUE=PATH -> (reader, path, options) by the table's name."""
     out = {}
     for word in words:
@@ -40,14 +42,28 @@ def parse_data(words: Sequence[str]) -> dict[str, tuple[str, Path, dict[str, Any
             raise PosesynError(f"bench: --data {word}: say SET=FOLDER or SET:SPLIT=FOLDER, as 3dpw=/data/3DPW")
         name, _, more = left.partition(":")
         READERS.get(name)
-        path = path or str(require_dataset(name))
+        reader = READERS.get(name)
+        if (
+            not path
+            and not issubclass(reader, IndexedReader)
+            and inspect.signature(reader).parameters["root"].default is None
+        ):
+            place = None  # posesyn fetches it
+        else:
+            place = Path(path) if path else require_dataset(name)
         options: dict[str, Any] = {}
         for part in filter(None, more.split(",")):
             key, has, value = part.partition("=")
             options[key if has else "split"] = yaml.safe_load(value) if has else key
         title = left if left not in out else f"{left} ({path})"
-        out[title] = (name, Path(path), options)
+        out[title] = (name, place, options)
     return out
+
+
+def fetched(name: str) -> bool:
+    """Whether a reader finds its data itself."""
+    reader = READERS.get(name)
+    return not issubclass(reader, IndexedReader) and inspect.signature(reader).parameters["root"].default is None
 
 
 def wanted_arguments(dataset: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -68,7 +84,7 @@ def open_readers(data: Sequence[str], names: Sequence[str]) -> dict[str, tuple[P
     out: dict[str, tuple[PoseReader, list[Protocol]]] = {}
     for title, (name, path, options) in parse_data(data).items():
         for arguments in [options] if options else wanted_arguments(name, names):
-            reader = make_reader(name, {"root": str(path), **arguments})
+            reader = make_reader(name, {**({"root": str(path)} if path else {}), **arguments})
             protocols = [p for p in protocols_of(name) if fitting(p, reader, arguments, names)]
             parts = [title.split(":")[0], reader.split, *(f"{k}_{v}" for k, v in arguments.items() if k != "split")]
             key = "-".join(filter(None, parts)).replace("/", "_").replace(" ", "_")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import lightning as L
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from human.batch import PoseBatch
@@ -26,6 +27,7 @@ from human.prediction import Prediction
 from human.registry import Registry
 from human.rng import derive_seed
 from human.rotations import matrix_to_rotvec
+from lightning_modules.body_match import KEY, body_note, check_note, check_upstream, stored_note
 from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.domain_adaptation import DomainAdaptation
 from lightning_modules.domain_training import DomainTraining
@@ -85,12 +87,15 @@ class PoseEstimator(DomainTraining):
             keeping them: less memory, about a third more time.
         compile: run the network through ``torch.compile``; a dictionary: its arguments ({mode: max-autotune}).
         checkpoint: weights to start from: ``.safetensors``, a Lightning ``.ckpt`` or ``packaged:NAME``; names that
-            differ from the model's are an error.
+            differ from the model's are an error, and so are weights that were trained with another body.
+        other_body: load these too, to train them for this body.
         domain: domain adaptation between the synthetic and the real samples; default: none.
     """
 
     #: How the original cuts its crops (:mod:`human.crop_scale`): what ``data.box_scale`` should be for its weights.
     crop_convention: str | None = None
+    #: Whether the original code's checkpoints (:meth:`from_upstream`) say shape and pose of SMPL.
+    upstream_body = False
     #: Beginnings of the names of weights that are not the network's: neither saved as weights nor loaded.
     not_predicting: tuple[str, ...] = ("body.", "domain.")
 
@@ -105,6 +110,7 @@ class PoseEstimator(DomainTraining):
         warmup_steps: int = 50,
         final_lr_fraction: float = 0.1,
         checkpoint: str | None = None,
+        other_body: bool = False,
         domain: DomainAdaptation | None = None,
         optimisation: Optimisation | None = None,
         frozen: list[str] | None = None,
@@ -114,8 +120,7 @@ class PoseEstimator(DomainTraining):
         super().__init__(domain)
         if focal not in FOCAL_CONVENTIONS:
             raise PosesynError(f"focal={focal!r} is not a known convention; known: {', '.join(FOCAL_CONVENTIONS)}")
-        self.body = load_body(body)
-        self.body_name = body
+        self.body, self.body_name, self.other_body = load_body(body), body, other_body
         self.body.requires_grad_(False)
         self.image_size = image_size
         self.focal = FOCAL_CONVENTIONS[focal](image_size)
@@ -354,12 +359,29 @@ class PoseEstimator(DomainTraining):
         ``packaged:NAME`` means weights that ship with posesyn (``lightning_modules/weights``). Raises
         :class:`PosesynError`, which lists what differs.
         """
-        path, state = read_checkpoint(path)
-        state = self.from_upstream(state) or state
+        path, read = read_checkpoint(path)
+        upstream = self.from_upstream(read)
+        state = upstream or read
         state = {k: v for k, v in state.items() if not k.startswith(self.not_predicting)}
         own = self.trained_state()
         check_state(state, own, path, type(self).__name__)
+        if not self.other_body:
+            if upstream is not None and self.upstream_body:
+                check_upstream(read, self.body_name, self.body, f"checkpoint {path}")
+            check_note(stored_note(path), self.body_name, self.body, f"checkpoint {path}")
         self.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write ``.safetensors``: what predicts, and which body it was trained with."""
+        note = {f"{KEY}.{k}": v for k, v in body_note(self.body_name, self.body).items()}
+        save_file({k: v.contiguous() for k, v in self.trained_state().items()}, path, note)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = body_note(self.body_name, self.body)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.other_body:
+            check_note(checkpoint.get(KEY), self.body_name, self.body, "the checkpoint of the run to resume")
 
     @classmethod
     def from_upstream(cls, state: dict[str, Tensor]) -> dict[str, Tensor] | None:

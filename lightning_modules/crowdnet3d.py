@@ -72,6 +72,7 @@ class CrowdNet3D(PoseEstimator):
     """
 
     crop_convention = "3dcrowdnet"
+    upstream_body = True
 
     def __init__(
         self,
@@ -185,6 +186,11 @@ class CrowdNet3D(PoseEstimator):
 
     def regress_guided(self, image: Tensor, heat_B30HW: Tensor) -> Regression:
         """Network output for uint8 pictures and the heat maps of the 2D pose."""
+        if len(image) < 2 and self.head.graph.training:
+            raise PosesynError(
+                "crowdnet3d normalises each joint's features over the batch, and one sample has no spread: train with "
+                "data.batch_size of at least 2 on each device, or with the head frozen (model.frozen: [head])"
+            )
         maps = self.backbone(self.normalise(image).to(heat_B30HW.dtype), heat_B30HW)
         at, score = self.position_net(maps)
         said = self.head(maps, at.detach(), score.detach())

@@ -83,6 +83,7 @@ class HMR2(PoseEstimator):
     """
 
     crop_convention = "hmr2"
+    upstream_body = True
 
     def __init__(
         self,

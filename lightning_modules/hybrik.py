@@ -118,6 +118,7 @@ class HybrIK(PoseEstimator):
     """
 
     crop_convention = "hybrik"
+    upstream_body = True
 
     def __init__(
         self,

@@ -2,8 +2,9 @@
 
 "Synthesizing Training Images for Boosting Human 3D Pose Estimation" (3DV 2016), §5: an ImageNet network of the AlexNet
 or VGG kind ends in 45 numbers, the joints of a skeleton scaled to a sum of bone lengths of 1, under a squared error.
-The paper's network was never released. Three numbers are added, a weak-perspective camera, without which no error in
-a picture could be seen and nothing mined; they have their own weight (``loss.joints2d``; 0 is the paper's training).
+The authors' Caffe definition (chen1474147/Deep3DPose:5-caffe/myexamples) squashes the 45 by a sigmoid, which ours does
+not. Three numbers are added, a weak-perspective camera, without which no error in a picture could be seen and nothing
+mined; they have their own weight (``loss.joints2d``; 0 is the paper's training).
 """
 
 from __future__ import annotations

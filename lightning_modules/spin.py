@@ -53,6 +53,7 @@ class SPIN(PoseEstimator):
     """
 
     crop_convention = "spin"
+    upstream_body = True
     #: Numbers given to the regressor beside the backbone's.
     beside: int = 0
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
+from metrics import silhouettes  # noqa: F401 -- registers its measure
 from metrics.case import Case, NotMeasured
+from metrics.matching import DETECTION, MATCHINGS, NORMALISED, Match
 from metrics.measures import MEASURES, WHOLE, per_person
 from metrics.motion_measures import SEQUENCE_MEASURES
 from metrics.protocols.base import Protocol
@@ -85,13 +87,14 @@ class Evaluation:
 
 
 def unit_of(metric: str) -> str:
-    return WHOLE[metric] if metric in WHOLE else {**MEASURES, **SEQUENCE_MEASURES}[split_metric(metric)[0]][1]
+    whole = {**WHOLE, **DETECTION}
+    return whole[metric] if metric in whole else {**MEASURES, **SEQUENCE_MEASURES}[split_metric(metric)[0]][1]
 
 
 def split_metric(metric: str) -> tuple[str, float]:
     """ "pck@0.2" is "pck" and 0.2."""
     name, _, number = metric.partition("@")
-    known = (*MEASURES, *SEQUENCE_MEASURES)
+    known = (*MEASURES, *SEQUENCE_MEASURES, *DETECTION)
     if name not in known:
         names = ", ".join(sorted([*known, *WHOLE]))
         raise PosesynError(f"no metric is called {name!r}; known: {names}")
@@ -119,13 +122,18 @@ def evaluate(
     truth = truth.rows(np.flatnonzero(kept(protocol, truth)))
     if not len(truth):
         raise PosesynError(f"protocol {protocol.name} leaves nobody of {truth.dataset} ({truth.split})")
+    match = None
+    if protocol.matching != "given":
+        match = MATCHINGS[protocol.matching](protocol, predicted, truth)
+        predicted, truth = match.apply(predicted, truth)
     out = Evaluation(protocol, truth, missing=np.ones(len(truth), bool))
     if any(metric in WHOLE for metric in protocol.metrics):
         _whole(out, predicted)
         if progress is not None:
             progress(len(truth))
         return out
-    predicted = matched(protocol, predicted, truth)
+    if match is None:
+        predicted = matched(predicted, truth)
     moving = [m for m in protocol.metrics if m in SEQUENCE_MEASURES]
     joints: list[tuple[Tensor, Tensor, Tensor]] = []
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -169,7 +177,25 @@ def evaluate(
         value = SEQUENCE_MEASURES[metric][0](predicted3d, true3d, weight, protocol, truth)
         pair = value if isinstance(value, tuple) else per_person(value, torch.ones(len(value), dtype=torch.bool))
         out.values[metric] = (pair[0].numpy(), pair[1].numpy())
+    if match is not None:
+        _detection(out, match)
     return out
+
+
+def _detection(out: Evaluation, match: Match) -> None:
+    """Figures of finding the persons at all; no interval."""
+    scores = match.scores()
+    # AGORA's evaluator rounds the score before it divides by it.
+    f1 = round(scores["f1"] / 100, 2)
+    for metric in out.protocol.metrics:
+        if metric in scores:
+            value = scores[metric]
+        elif NORMALISED.get(metric) in out.values and f1:
+            value = average(*out.values[NORMALISED[metric]]) / f1
+        else:
+            continue
+        figure = Figure(metric, DETECTION[metric], value, np.nan, np.nan, len(out.truth), match.missed)
+        out.single[metric] = figure
 
 
 def _noted(out: Evaluation, metrics: list[str], reason: NotMeasured) -> list[str]:
@@ -237,12 +263,8 @@ def kept(protocol: Protocol, truth: Truth) -> Array:
     return keep
 
 
-def matched(protocol: Protocol, predicted: Predictions, truth: Truth) -> Predictions:
-    """The predictions in the truth's order; NaN for persons of whom there is none."""
-    if protocol.matching != "given":
-        from metrics.matching import MATCHINGS
-
-        return MATCHINGS[protocol.matching](protocol, predicted, truth)
+def matched(predicted: Predictions, truth: Truth) -> Predictions:
+    """The predictions in the truth's order, by id; NaN for persons of whom there is none."""
     rows: dict[str, int] = {}
     for row, name in enumerate(predicted.ids):
         if name in rows:

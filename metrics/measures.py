@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from human.body_folders import search_folders
+from human.errors import PosesynError
 from metrics.bodies import Posed
 from metrics.case import Case, NotMeasured
 from metrics.functional import (
@@ -69,17 +72,18 @@ def _mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
 
 @measure("pa_mpjpe", "mm")
 def _pa_mpjpe(case: Case, _: float) -> tuple[Tensor, Tensor]:
-    if fit := case.protocol.settings.get("fit"):
-        return _pa_mpjpe_fitted(case, tuple(fit))
+    if "fit" in case.protocol.settings:
+        return per_person(mpjpe(_fitted3d(case), case.truth3d, case.weight), _counted(case))
     return per_person(pa_mpjpe(case.predicted3d, case.truth3d, case.weight), _counted(case))
 
 
-def _pa_mpjpe_fitted(case: Case, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """settings: fit, the joints (of both sides' sources) that Procrustes is fitted on, where others are compared."""
+def _fitted3d(case: Case) -> Tensor:
+    """(B,J,3) predicted joints after Procrustes on others than are compared: settings "fit", names on both sides."""
+    names = tuple(case.protocol.settings["fit"])
     joints = replace(case.protocol.truth, names=names), replace(case.protocol.prediction, names=names)
     wider = replace(case, protocol=replace(case.protocol, truth=joints[0], prediction=joints[1]))
     fit = similarity_procrustes(wider.predicted3d, wider.truth3d, wider.weight)
-    return per_person(mpjpe(fit.apply(case.predicted3d), case.truth3d, case.weight), _counted(case))
+    return fit.apply(case.predicted3d)
 
 
 @measure("n_mpjpe", "mm")
@@ -101,7 +105,7 @@ def _pa_pck3d(case: Case, threshold: float) -> tuple[Tensor, Tensor]:
 
 def _pck3d_of(case: Case, threshold: float, align: str) -> tuple[Tensor, Tensor]:
     inclusive = bool(case.protocol.settings.get("inclusive", False))
-    joints = case.predicted3d, case.truth3d, case.weight
+    joints, align = _aligned(case, align)
     share = pck_3d(*joints, threshold_mm=threshold, inclusive=inclusive, align=align)  # type: ignore[arg-type]
     return per_person(100 * share, _counted(case))
 
@@ -116,8 +120,15 @@ def _pa_auc3d(case: Case, _: float) -> tuple[Tensor, Tensor]:
     return _auc3d_of(case, "procrustes")
 
 
+def _aligned(case: Case, align: str) -> tuple[tuple[Tensor, Tensor, Tensor], str]:
+    """What is compared, and how it is still to be aligned."""
+    fitted = align == "procrustes" and "fit" in case.protocol.settings
+    predicted = _fitted3d(case) if fitted else case.predicted3d
+    return (predicted, case.truth3d, case.weight), "none" if fitted else align
+
+
 def _auc3d_of(case: Case, align: str) -> tuple[Tensor, Tensor]:
-    joints = case.predicted3d, case.truth3d, case.weight
+    joints, align = _aligned(case, align)
     if case.protocol.settings.get("curve", "mpi_inf") == "challenge":
         area = auc_3d(
             *joints,
@@ -135,6 +146,28 @@ def _auc3d_of(case: Case, align: str) -> tuple[Tensor, Tensor]:
 @measure("pve", "mm")
 def _pve(case: Case, _: float) -> tuple[Tensor, Tensor]:
     return per_person(pve(case.predicted_vertices, case.truth_vertices), _counted(case))
+
+
+@measure("mve", "mm")
+def _mve(case: Case, _: float) -> tuple[Tensor, Tensor]:
+    """AGORA's: over the vertices of the body, without hands and face."""
+    rows = body_vertices(case.truth.body, case.truth_vertices.shape[1])
+    return per_person(pve(case.predicted_vertices[:, rows], case.truth_vertices[:, rows]), _counted(case))
+
+
+def body_vertices(kind: str, count: int) -> Tensor:
+    """Numbers of the vertices of the body proper, from the file that AGORA's evaluator comes with."""
+    name = f"body_verts_{kind}.npy"
+    file = next((f / n for f in search_folders() for n in (name, f"{kind}/{name}") if (f / n).is_file()), None)
+    if file is None:
+        raise NotMeasured(f"{name} of pixelite1201/agora_evaluation:utils is not beside the body models")
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise PosesynError(f"{file} is damaged ({error}): get it again") from None
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 0 or rows.max() >= count:
+        raise PosesynError(f"{file} holds no numbers of {count} vertices: get it again")
+    return torch.from_numpy(rows.astype(np.int64))
 
 
 @measure("pa_pve", "mm")

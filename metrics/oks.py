@@ -59,13 +59,16 @@ class KeypointAP(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
-    _NAMES = ("pred", "score", "pred_image", "target", "visible", "area", "image", "box", "crowd")
+    detections: list[Tensor]
+    annotations: list[Tensor]
 
     def __init__(self, sigmas: Sequence[float] = COCO_SIGMAS, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sigmas = tuple(sigmas)
-        for name in self._NAMES:
-            self.add_state(name, [], dist_reduce_fx="cat")
+        # Flat rows of float64, so that ranks can be joined where one has none; picture numbers below 2^53 survive.
+        self.set_dtype(torch.float64)
+        self.add_state("detections", [], dist_reduce_fx="cat")
+        self.add_state("annotations", [], dist_reduce_fx="cat")
         self.invalid = 0
 
     def update(
@@ -83,18 +86,20 @@ class KeypointAP(Metric):
         """Add D detections and G annotations, either may be 0; see :func:`metrics.functional.keypoint_ap`."""
         box = area_G.new_full((len(area_G), 4), torch.nan) if box_G4 is None else box_G4
         crowd = torch.zeros_like(image_G) if crowd_G is None else crowd_G
-        values = (pred_DJ2, score_D, pred_image_D, target_GJ2, visible_GJ, area_G, image_G, box, crowd)
-        for name, value in zip(self._NAMES, values, strict=True):
-            # One type for all, so that ranks can be joined: picture numbers below 2^53 survive.
-            getattr(self, name).append(value.detach().to(torch.float64))
+        self.detections.append(_flat(pred_DJ2, score_D, pred_image_D))
+        self.annotations.append(_flat(target_GJ2, visible_GJ, area_G, image_G, box, crowd))
 
     def compute(self) -> dict[str, Tensor]:
         """``AP_NAMES`` to () float64 in 0..1; -1 where there is nothing to find."""
-        if not self.pred:
+        if isinstance(self.detections, list) and not self.detections:  # a tensor once ranks are joined
             return {name: torch.tensor(torch.nan, dtype=torch.float64) for name in AP_NAMES}
-        pred, score, pred_image, target, visible, area, image, box, crowd = (
-            dim_zero_cat(getattr(self, name)) for name in self._NAMES
-        )
+        joints = len(self.sigmas)
+        detection, annotation = (dim_zero_cat(rows) for rows in (self.detections, self.annotations))
+        pred, score, pred_image = detection.reshape(-1, 2 * joints + 2).split([2 * joints, 1, 1], 1)
+        table = annotation.reshape(-1, 3 * joints + 7)
+        target, visible, area, image, box, crowd = table.split([2 * joints, joints, 1, 1, 4, 1], 1)
+        pred, target = pred.reshape(-1, joints, 2), target.reshape(-1, joints, 2)
+        score, pred_image, area, image, crowd = (c[:, 0] for c in (score, pred_image, area, image, crowd))
         self.invalid = int((~(pred.isfinite().flatten(1).all(-1) & score.isfinite())).sum())
         boxes = None if box.isnan().any() else box
         found = keypoint_ap(pred, score, pred_image, target, visible, area, image, boxes, crowd, self.sigmas)
@@ -103,3 +108,8 @@ class KeypointAP(Metric):
     def reset(self) -> None:
         super().reset()
         self.invalid = 0
+
+
+def _flat(*columns: Tensor) -> Tensor:
+    """Tensors (N,...) side by side, as one row after the other."""
+    return torch.cat([c.detach().to(torch.float64).reshape(len(c), c.shape[1:].numel()) for c in columns], 1).flatten()

@@ -20,8 +20,8 @@ from metrics.protocols.base import Protocol
 _TITLES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE", "pa_pve": "PA-PVE", "pck": "PCK", "pck3d": "3DPCK",
            "auc3d": "AUC", "n_mpjpe": "N-MPJPE", "mpjae": "MPJAE", "pa_mpjae": "PA-MPJAE", "accel": "Accel",
            "ap": "AP", "w_mpjpe": "W-MPJPE", "wa_mpjpe": "WA-MPJPE", "rte": "RTE",
-           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "ap_50": "AP50", "ap_75": "AP75",
-           "ap_m": "AP M", "ap_l": "AP L", "ar": "AR"}  # fmt: skip
+           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "iou": "mIOU", "ap_50": "AP50",
+           "ap_75": "AP75", "ap_m": "AP M", "ap_l": "AP L", "ar": "AR"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -157,46 +159,20 @@ class DressedBody(nn.Module):
                 raise PosesynError(f"dressed body: {name} must have shape {shape}, got {tuple(value.shape)}")
         device = self.faces.device
         values = {k: v.detach().to(device, torch.float32).contiguous() for k, v in given.items()}
-        wp = rw.wp
+        view = self._views()
         extras = len(self._buffer("_extra_index"))
         joints = torch.empty(count, bones + extras, 3, device=device)
         verts = torch.empty(count, len(self.rest_V3), 3, device=device)
         if not count:
             return verts, joints
         rest, world = torch.empty(count, bones, 3, device=device), torch.empty(count, bones, 3, 3, device=device)
-        motion = torch.empty(count, bones, 3, 4, device=device)
-        shape_BK, joints_wp = wp.from_torch(values["betas"]), rw.vectors(joints, wp.vec3)
-        chain = [
-            shape_BK,
-            rw.vectors(values["body_pose"], wp.vec3),
-            rw.vectors(values["global_orient"], wp.vec3),
-            rw.vectors(values["transl"], wp.vec3),
-            rw.vectors(self.body.J_template, wp.vec3),
-            rw.vectors(self._buffer("_joint_shapedirs"), wp.vec3),
-            wp.from_torch(self._buffer("_parents")),
-        ]
-        motion_wp = rw.vectors(motion, kernels.mat34)
-        outputs = [rw.vectors(rest, wp.vec3), rw.vectors(world, wp.mat33), joints_wp, motion_wp]
-        rw.launch(kernels.chain_kernel, count, 1, chain, outputs, device)
-        skin = [
-            shape_BK,
-            motion_wp,
-            rw.vectors(self._buffer("_template"), wp.vec3),
-            rw.vectors(self._buffer("_shapedirs"), wp.vec3),
-            wp.from_torch(self._buffer("_weight_joint")),
-            wp.from_torch(self._buffer("_weight")),
-            wp.from_torch(self._buffer("_target")),
-        ]
-        verts_wp = rw.vectors(verts, wp.vec3)
-        rw.launch(kernels.skin_kernel, count, len(self._buffer("_template")), skin, [verts_wp], device)
-        extra = [
-            shape_BK,
-            motion_wp,
-            rw.vectors(self._buffer("_extra_template"), wp.vec3),
-            rw.vectors(self._buffer("_extra_shapedirs"), wp.vec3),
-            *(wp.from_torch(self._buffer(f"_extra_{k}")) for k in ("weight_joint", "skin_weight", "index", "weight")),
-        ]
-        rw.launch(kernels.regress_kernel, count, extras, [*extra, bones], [joints_wp], device)
+        motion = rw.vectors(torch.empty(count, bones, 3, 4, device=device), kernels.mat34)
+        shape_BK, joints_wp = rw.wp.from_torch(values["betas"], return_ctype=True), rw.vectors(joints, rw.wp.vec3)
+        chain = [shape_BK, *(values[k] for k in ("body_pose", "global_orient", "transl")), *view["chain"]]
+        rw.launch(kernels.chain_kernel, count, 1, chain, [rest, world, joints_wp, motion], device)
+        skin = [shape_BK, motion, *view["skin"]]
+        rw.launch(kernels.skin_kernel, count, len(self._buffer("_template")), skin, [verts], device)
+        rw.launch(kernels.regress_kernel, count, extras, [shape_BK, motion, *view["extra"], bones], [joints_wp], device)
         return verts, joints
 
     def drape(self, verts_BV3: Tensor, outfit: Outfit) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,33 +200,58 @@ class DressedBody(nn.Module):
         cut = torch.empty(shape[:2], device=device)
         if not len(outfit):
             return out, cut, normals
-        starts = wp.from_torch(self._buffer("_ring_starts"))
-        out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut)
+        view = self._views()
+        out_wp, cut_wp = rw.vectors(out, wp.vec3), wp.from_torch(cut, return_ctype=True)
         skin = len(self.skin_N)
         posed_wp = rw.vectors(posed, wp.vec3)
-        fields = [rw.vectors(self.fields_V6, kernels.vec6), rw.vectors(self._buffer("_bounds"), kernels.vec6)]
-        ring = [starts, wp.from_torch(self._buffer("_ring"))]
-        garments = [wp.from_torch(worn.kind.contiguous()), wp.from_torch(worn.layer.contiguous())]
+        garments = [wp.from_torch(t.contiguous(), return_ctype=True) for t in (worn.kind, worn.layer)]
         garments.append(rw.vectors(worn.params.contiguous(), kernels.vec8))
-        inputs = [posed_wp, skin, *fields, *ring, *garments]
+        inputs = [posed_wp, skin, *view["fields"], *view["ring"], *garments]
         rw.launch(kernels.drape_skin_kernel, len(out), skin, inputs, [out_wp, cut_wp], device)
-        inputs = [
-            posed_wp,
-            skin,
-            wp.from_torch(self.layer_V),
-            *fields,
-            rw.vectors(self.rest_normals_V3, wp.vec3),
-            *ring,
-        ]
-        inputs += [rw.vectors(self._buffer("_bind"), wp.vec3i), rw.vectors(self._buffer("_bind_bary"), wp.vec3)]
-        inputs += [*garments, wp.from_torch(worn.phase.contiguous())]
+        inputs = [posed_wp, skin, *view["layers"], *view["fields"], *view["rest"], *view["ring"], *view["bind"]]
+        inputs += [*garments, worn.phase.contiguous()]
         rw.launch(kernels.drape_shell_kernel, len(out), shape[1] - skin, inputs, [out_wp, cut_wp], device)
-        inputs = [out_wp, cut_wp, wp.from_torch(self.layer_V), *ring]
-        rw.launch(kernels.normal_kernel, *shape[:2], inputs, [rw.vectors(normals, wp.vec3)], device)
+        rw.launch(
+            kernels.normal_kernel, *shape[:2], [out_wp, cut_wp, *view["layers"], *view["ring"]], [normals], device
+        )
         return out, cut, normals
+
+    def _views(self) -> dict[str, list[Any]]:
+        """What never changes, as Warp arrays by kernel; made once, because making one takes as long as some kernels."""
+        known = _known.get(self)
+        if known is None or known[0] is not self.faces:  # (moved to another device)
+            from human import raster_warp as rw
+            from synth import drape_kernels
+
+            wp, body, buffer = rw.wp, self.body, self._buffer
+            vec3, number, word = wp.vec3, wp.float32, wp.int32
+            kinds: dict[str, list[tuple[Tensor, Any]]] = {
+                "chain": [(body.J_template, vec3), (buffer("_joint_shapedirs"), vec3), (buffer("_parents"), word)],
+                "skin": [
+                    *((buffer(f"_{k}"), vec3) for k in ("template", "shapedirs")),
+                    *((buffer(f"_{k}"), kind) for k, kind in (("weight_joint", word), ("weight", number))),
+                    (buffer("_target"), word),
+                ],
+                "extra": [
+                    *((buffer(f"_extra_{k}"), vec3) for k in ("template", "shapedirs")),
+                    *((buffer(f"_extra_{k}"), kind) for k, kind in (("weight_joint", word), ("skin_weight", number))),
+                    *((buffer(f"_extra_{k}"), kind) for k, kind in (("index", word), ("weight", number))),
+                ],
+                "layers": [(self.layer_V, word)],
+                "fields": [(self.fields_V6, drape_kernels.vec6), (buffer("_bounds"), drape_kernels.vec6)],
+                "ring": [(buffer("_ring_starts"), word), (buffer("_ring"), word)],
+                "rest": [(self.rest_normals_V3, vec3)],
+                "bind": [(buffer("_bind"), wp.vec3i), (buffer("_bind_bary"), vec3)],
+            }
+            known = self.faces, {name: [rw.vectors(*pair) for pair in pairs] for name, pairs in kinds.items()}
+            _known[self] = known
+        return known[1]
 
     def _buffer(self, name: str) -> Tensor:
         return self.get_buffer(name)
+
+
+_known: WeakKeyDictionary[DressedBody, tuple[Tensor, dict[str, list[Any]]]] = WeakKeyDictionary()
 
 
 def _whole(body: BodyModel, wardrobe: Mapping[str, Shell]) -> Detail:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from synth.shading import Dressed, Places
 
 
-#: On the CPU this many fine pixels are drawn at a time, to stay near the cache.
-CHUNK = 1 << 18
+#: On the CPU this many fine pixels are drawn at a time: fewer stay nearer to the cache, but take more launches.
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)

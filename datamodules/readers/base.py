@@ -36,6 +36,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "betas": ("float32", "(S,)"),
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
+        "silhouette": ("uint8", "(H,W/8) where the person is in the picture, 8 pixels a byte (numpy.packbits)"),
         "head_box": ("float32", "(4,) px xyxy"),
         "head_size": ("float32", "() px: PCKh's unit, 0.6 of the head box's diagonal"),
         "area": ("float32", "() px^2 of the person's segment"),
@@ -49,6 +50,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "crowd": ("int8", "() 1: not a single person, ignored by COCO's evaluator"),
         "detected": ("int16", "() 2D joints that the set's own detector found"),
         "subjects": ("int16", "() persons that the sequence was recorded with, in the picture or not"),
+        "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
+        "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
+        "kid": ("int8", "() 1: a child (AGORA)"),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from datamodules.readers import h36m_json
 from datamodules.readers.base import READERS
+from datamodules.readers.body_labels import body_facts
 from datamodules.readers.cdf import read_cdf
 from datamodules.readers.files import names_in
 from datamodules.readers.h36m_cameras import CAMERAS, FILES, Camera, calibration_file, read_cameras
@@ -56,6 +57,7 @@ class H36mReader(IndexedReader):
         split: "train" (S1, 5, 6, 7, 8) or "test" (S9, S11).
         subjects: only these of the split.
         every: keep each frame whose number divides by it; by default by 5 or by 64 (those that are there).
+        fits: also SMPL as 3DMPPE's ``smpl_param.json`` has it, of persons who have it.
 
     Raises:
         PosesynError: also where a sequence has labels but neither video nor pictures.
@@ -73,6 +75,7 @@ class H36mReader(IndexedReader):
     folders = ("human3.6m", "human36m")
     subjects: Sequence[int] = ()  # () for all of the split
     every: int | None = None
+    fits: bool = False
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class H36mReader(IndexedReader):
         split: str | None = None,
         subjects: list[int] | None = None,
         every: int | None = None,
+        fits: bool = False,
         cache: str | Path | None = None,
     ) -> None:
         wanted = SUBJECTS.get(split or self.splits[0], ())
@@ -88,7 +92,11 @@ class H36mReader(IndexedReader):
         if every is not None and every < 1:
             raise PosesynError(f"h36m: every={every} keeps no frame; pass 1 or more.")
         self.subjects = sorted(subjects or ())
-        self.every = every
+        self.every, self.fits = every, fits
+        if fits:
+            self.body = "smpl"
+            if not (Path(root) / "annotations").is_dir():
+                raise PosesynError(f"h36m: fits are 3DMPPE's, and {root} has no folder annotations: {self.where}")
         super().__init__(root, split, cache)
 
     @property
@@ -116,12 +124,13 @@ class H36mReader(IndexedReader):
             for s in self._subjects:
                 folders = ("MyPoseFeatures/D2_Positions", "Videos", "images", "Images")
                 beside += [self.root / f"S{s}" / name for name in folders]
+        fits = body_facts("smpl") if self.fits else None
         times = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in beside if path.exists()]
-        return {**super().facts(), "subjects": self._subjects, "every": self.every, "beside": times}
+        return {**super().facts(), "subjects": self._subjects, "every": self.every, "beside": times, "fits": fits}
 
     def scan(self, path: Path) -> Persons | Iterator[Persons]:
         if path.suffix == ".json":
-            return h36m_json.scan(self.root, path, self.keeps)
+            return h36m_json.scan(self.root, path, self.keeps, self.fits)
         return self._scan_cdf(path)
 
     def keeps(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

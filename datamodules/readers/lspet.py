@@ -47,7 +47,9 @@ class LspetReader(PoseReader):
         part_NJ3 = joints[:, :, numbers - 1].transpose(2, 0, 1)
         labelled = (part_NJ3[..., 2] == 1) & np.isfinite(part_NJ3[..., :2]).all(-1)
         keep = labelled.sum(1) >= MIN_LABELLED
+        self.split = split
         self.numbers = numbers[keep]
+        self.pictures = [f"images/im{number:05d}.jpg" for number in self.numbers]
         ids = [f"lspet/{number:05d}" for number in self.numbers]
         self.index = build_index(
             ids, self.numbers, self.skeleton, part_NJ3[keep][..., :2], labelled[keep].astype(np.float64)

@@ -16,6 +16,7 @@ import numpy as np
 
 from datamodules.readers.base import READERS
 from datamodules.readers.files import read_json, safe_name, shaped
+from datamodules.readers.h36m_json import fit_columns
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
 
@@ -29,6 +30,8 @@ class MucoReader(IndexedReader):
     Args:
         root: folder with ``MuCo-3DHP.json``.
         split: "train" (both sets), "unaugmented" or "augmented" (backgrounds exchanged).
+        fits: also neutral SMPL in the camera's frame, as ``smpl_param.json`` (pose, shape, trans by annotation)
+            beside the labels has it, of persons who have it.
     """
 
     name = "muco"
@@ -40,12 +43,27 @@ class MucoReader(IndexedReader):
     skeleton = "muco21"
     splits = ("train", "unaugmented", "augmented")
     folders = ("muco-3dhp",)
+    fits: bool = False
+
+    def __init__(
+        self, root: str | Path, split: str | None = None, fits: bool = False, cache: str | Path | None = None
+    ) -> None:
+        self.fits = fits
+        if fits:
+            self.body = "smpl"
+        super().__init__(root, split, cache)
 
     def label_files(self) -> list[Path]:
         return [self.root / "MuCo-3DHP.json"]
 
+    def facts(self) -> dict[str, Any]:
+        path = self.root / "smpl_param.json"
+        stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() and self.fits else None
+        return {**super().facts(), "fits": self.fits, "stamp": stamp}
+
     def scan(self, path: Path) -> Iterator[Persons]:
         content = read_json(path)
+        fits = read_json(path.with_name("smpl_param.json")) if self.fits else None
         try:
             images = {image["id"]: image for image in content["images"]}
             people: dict[Any, list[dict[str, Any]]] = {}
@@ -56,6 +74,7 @@ class MucoReader(IndexedReader):
                 for key, group in people.items()
                 if self.split == "train" or str(images[key]["file_name"]).startswith(f"{self.split}_set")
                 for k, person in enumerate(group)
+                if fits is None or str(person["id"]) in fits
             ]
             folders = sorted({safe_name(image["file_name"], path).split("/")[0] for image, *_ in pairs})
         except (KeyError, TypeError, AttributeError) as error:
@@ -64,9 +83,9 @@ class MucoReader(IndexedReader):
             if not (self.root / folder).exists():
                 raise PosesynError(f"no pictures at {self.root / folder}: {self.where}")
         for start in range(0, len(pairs), _CHUNK):
-            yield self._persons(pairs[start : start + _CHUNK], path)
+            yield self._persons(pairs[start : start + _CHUNK], fits, path)
 
-    def _persons(self, pairs: list[tuple[dict[str, Any], int, dict[str, Any], int]], path: Path) -> Persons:
+    def _persons(self, pairs: list[tuple[dict[str, Any], int, dict[str, Any], int]], fits: Any, path: Path) -> Persons:
         try:
             flat = shaped([p["keypoints_img"] for _, _, p, _ in pairs], (None, 21, 2), path, "keypoints_img")
             solid = shaped([p["keypoints_cam"] for _, _, p, _ in pairs], (None, 21, 3), path, "keypoints_cam") / 1000
@@ -74,6 +93,10 @@ class MucoReader(IndexedReader):
             sizes = shaped([[i["width"], i["height"]] for i, *_ in pairs], (None, 2), path, "width, height")
             lens = shaped([[*i["f"], *i["c"]] for i, *_ in pairs], (None, 4), path, "f, c")
             names = [safe_name(image["file_name"], path) for image, *_ in pairs]
+            more: dict[str, Any] = {}
+            if fits is not None:
+                chosen = [fits[str(p["id"])] for _, _, p, _ in pairs]
+                more = fit_columns(chosen, np.tile(np.eye(4), (len(chosen), 1, 1)), path.with_name("smpl_param.json"))
         except (KeyError, TypeError) as error:
             raise PosesynError(f"{path} is no MuCo-3DHP.json ({type(error).__name__}: {error}): {self.where}") from None
         intrinsics = np.zeros((len(pairs), 3, 3))
@@ -89,5 +112,5 @@ class MucoReader(IndexedReader):
             intrinsics=intrinsics,
             bbox=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
             people=np.array([count for *_, count in pairs]),
-            more={"person": np.array([k for _, k, _, _ in pairs])},
+            more={"person": np.array([k for _, k, _, _ in pairs]), **more},
         )

@@ -41,6 +41,7 @@ class Pose2SimReader(PoseReader):
     def __init__(
         self, split: str = "train", stride: int = 1, root: str | Path | None = None, cache: str | Path | None = None
     ) -> None:
+        self.split = split
         self.index, crops = labelled_crops(split, stride)
         folder = Path(root) if root else fetch("pose2sim_single")
         self._pictures = VideoCache(f"{self.name}-{split}", folder, crops, Path(cache) if cache else None)

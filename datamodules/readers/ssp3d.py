@@ -43,10 +43,14 @@ class Ssp3dReader(IndexedReader):
         for folder in ("images", "silhouettes"):
             if not (self.root / folder).is_dir():
                 raise PosesynError(f"no folder {self.root.absolute() / folder} of {self.name}: {self.where}")
-        return [self.root / "labels.npz"]
+        return [self.root / "labels.npz", *sorted((self.root / "silhouettes").glob("*.png"))]
 
     def scan(self, path: Path) -> Persons:
+        if path.suffix == ".png":  # read with the labels
+            return Persons([], [])
         labels = read_npz(path, _KEYS)
+        if not len(labels["fnames"]):
+            return Persons([], [])
         names = [safe_name(name, path) for name in labels["fnames"].tolist()]
         genders, n = labels["genders"].tolist(), len(names)
         if len(genders) != n or not set(genders) <= set(_GENDERS):
@@ -68,13 +72,21 @@ class Ssp3dReader(IndexedReader):
                 "transl": shaped(labels["cam_trans"], (n, 3), path, "cam_trans"),
                 "gender": np.array([_GENDERS[g] for g in genders]),
                 "crop": np.concatenate([centre, side], 1),
+                "silhouette": np.stack([_silhouette(self.root / "silhouettes" / name) for name in names]),
             },
         )
 
     def read_silhouette(self, i: int) -> npt.NDArray[np.bool_]:
-        """(H,W) where person ``i`` is; :class:`PosesynError` names a silhouette that cannot be read."""
-        path = self.root / "silhouettes" / self.pictures[i].removeprefix("images/")
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise PosesynError(f"cannot read the silhouette {path}: restore it from {self.name}'s archive")
-        return np.greater(mask, 0)
+        """(512,512) where person ``i`` is."""
+        return np.unpackbits(np.asarray(self.index.extras["silhouette"][i]), axis=1).astype(bool)
+
+
+def _silhouette(path: Path) -> npt.NDArray[np.uint8]:
+    """(512,64) packed bits of a mask, which is not 0 where the person is."""
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        there = "it is damaged or cut short" if path.is_file() else "there is no such file"
+        raise PosesynError(f"cannot read the silhouette {path}: {there}; restore it from SSP-3D's archive")
+    if mask.shape != (SIDE, SIDE):
+        raise PosesynError(f"the silhouette {path} has {mask.shape[1]} x {mask.shape[0]} px, not {SIDE} x {SIDE}")
+    return np.packbits(np.greater(mask, 0), axis=1)

@@ -52,7 +52,8 @@ SPIN_P2 = protocol(
     name="h36m/spin-p2",
     keep=(("sequence", "in", sequences(cameras=(_FRONTAL,))), ("frame", "every", 5)),
     source="nkolot/SPIN:eval.py, datasets/preprocess/h36m.py",
-    note="HMR's and SPIN's protocol 2: camera 60457274 only",
+    note="HMR's and SPIN's protocol 2: camera 60457274 only; HMR 2.0 names the same joints, but regresses them by its "
+    "own SMPL_to_J19.pkl and moves the hips",
     published=(
         Published("SPIN", "pa_mpjpe", 41.1, _VIBE),
         Published("Temporal HMR", "pa_mpjpe", 56.8, _VIBE),

@@ -46,6 +46,12 @@ OFFICIAL_17 = protocol(
     note="the same evaluation's joint error, which counts 17 joints where its 3DPCK and AUC count 14",
     **_BASE,
 )
+ALIGNED = protocol(
+    name="mpi_inf_3dhp/official-pa",
+    **{**_SHARES, "metrics": ("pa_pck3d@150", "pa_auc3d")},
+    **{**_BASE, "settings": {**_BASE["settings"], "fit": DHP17.joints}},
+    note="after Procrustes with scale, fitted on 17 joints",
+)
 MESH = protocol(
     name="mpi_inf_3dhp/official-mesh",
     **{**_SHARES, "prediction": Joints("h36m", _regressed(FIRST14))},

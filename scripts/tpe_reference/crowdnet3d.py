@@ -66,27 +66,37 @@ def free_body_arrays(*_: Any) -> dict[str, Any]:
     return {k: SimpleNamespace(r=v) for k, v in held.items()} | plain
 
 
-def prepare(crowdnet: Path, prior: Path) -> None:
-    """Stand-ins for what cannot be had, then the original's folders on the path."""
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[assignment]
-    nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[assignment]
+def prepare(crowdnet: Path, prior: Path | None, size: int = SIZE, cpu: bool = True) -> None:
+    """Stand-ins for what cannot be had, then the original's folders on the path; the working folder is then one of
+    them. Without ``prior`` its ``Vposer`` cannot be built.
+    """
+    if cpu:
+        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[assignment]
+        nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[assignment]
     torchvision.models.resnet.model_urls = {}  # type: ignore[attr-defined]
     module("torchgeometry", rotation_matrix_to_angle_axis=axis_angle)
     module("easydict", EasyDict=dict)
     module("configer", Configer=None)
     module("human_body_prior.body_model.body_model", BodyModel=None)
-    sys.path[:0] = [str(prior), str(crowdnet / "main"), str(crowdnet / "common")]
+    sys.path[:0] = [str(crowdnet / "main"), str(crowdnet / "common")]
+    if prior is not None:
+        sys.path.insert(0, str(prior))
     sys.path.insert(0, str(crowdnet / "common/utils/smplpytorch"))
     module("smplpytorch.native.webuser.serialization", ready_arguments=free_body_arrays)
     os.chdir(crowdnet / "main")
     cfg = importlib.import_module("config").cfg
     cfg.set_args("0", is_test=True)
-    cfg.input_img_shape, cfg.output_hm_shape, cfg.princpt = (SIZE, SIZE), (SIZE // 4,) * 3, (SIZE / 2, SIZE / 2)
+    cfg.input_img_shape, cfg.output_hm_shape, cfg.princpt = (size, size), (size // 4,) * 3, (size / 2, size / 2)
     module("utils.mano", MANO=None)
 
-    vposer = importlib.import_module("human_body_prior.train.vposer_smpl").VPoser
-    loader = importlib.import_module("human_body_prior.tools.model_loader")
-    vars(loader)["load_vposer"] = lambda *_, **__: (vposer(512, 32, [1, 21, 3]), None)
+    if prior is None:
+        for name in ("human_body_prior", "human_body_prior.tools"):
+            module(name)
+        module("human_body_prior.tools.model_loader", load_vposer=None)
+    else:
+        vposer = importlib.import_module("human_body_prior.train.vposer_smpl").VPoser
+        loader = importlib.import_module("human_body_prior.tools.model_loader")
+        vars(loader)["load_vposer"] = lambda *_, **__: (vposer(512, 32, [1, 21, 3]), None)
     load = np.load
     regressor = np.zeros((9, len(load_body("free").v_template)))
     regressor[:, 0] = 1

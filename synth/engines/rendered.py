@@ -39,7 +39,7 @@ from synth.shot import Person, Shot
 from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 3
+_VERSION = 4
 _PRINTS, _PRINT_SIDE = 48, 64
 _SETTINGS = {
     "outfit": OutfitConfig,
@@ -49,7 +49,7 @@ _SETTINGS = {
     "occluder": OccluderConfig,
     "bystander": BystanderConfig,
 }
-_AT_ONCE = 16  # on the CPU: buffers of a large batch would leave the processor's caches
+_AT_ONCE = 32  # on the CPU: buffers of a larger batch would leave the caches, smaller ones take more launches
 
 
 @dataclass(frozen=True)

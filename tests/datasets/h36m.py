@@ -163,8 +163,17 @@ def write_json(root: Path, people: People, subjects: tuple[int, ...] = (9, 11), 
                 annotations.append(
                     {"id": number, "image_id": number, "keypoints_vis": [True] * 17, "bbox": [*low, *(high - low)]}
                 )
+        fits = {
+            str(hold * f): {
+                "pose": np.concatenate([people.global_orient[k, f], people.body_pose[k, f].ravel()]).tolist(),
+                "shape": people.betas[k].tolist(),
+                "trans": people.transl[k, f].tolist(),
+            }
+            for f in range(people.frames)
+        }
         stem = str(root / "annotations" / f"Human36M_subject{subject}_")
         for what, content in (
             ("data", {"images": images, "annotations": annotations}), ("camera", views), ("joint_3d", joints),
+            ("smpl_param", {str(action): {"1": fits}}),
         ):  # fmt: skip
             Path(f"{stem}{what}.json").write_text(json.dumps(content))

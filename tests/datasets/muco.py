@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from human.skeleton import MUCO21
 from tests.datasets.mpi_inf_3dhp import SAME
@@ -48,6 +49,15 @@ def write(root: Path, people: People) -> None:
     root.mkdir(parents=True, exist_ok=True)
     labels = content(people)
     (root / "MuCo-3DHP.json").write_text(json.dumps(labels))
+    fits = {}
+    for number, annotation in enumerate(labels["annotations"]):
+        f, p = divmod(number, len(people.genders))
+        fits[str(annotation["id"])] = {
+            "pose": np.concatenate([people.camera_orient(0, p)[f], people.body_pose[p, f].ravel()]).tolist(),
+            "shape": people.betas[p].tolist(),
+            "trans": people.camera_transl(0, p)[f].tolist(),
+        }
+    (root / "smpl_param.json").write_text(json.dumps(fits))
     for f, image in enumerate(labels["images"]):
         path = root / image["file_name"]
         path.parent.mkdir(exist_ok=True)

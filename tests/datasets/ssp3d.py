@@ -7,8 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from datamodules.readers.ssp3d import FOCAL, SIDE
+from human.raster import rasterise
 from human.skeleton import COCO17, POSE32
 from tests.datasets.people import Array, People
 
@@ -56,8 +58,11 @@ def write(root: Path, people: People) -> Path:
 
 
 def silhouette(people: People, person: int) -> Array:
-    """(512,512) bool: where the body's vertices are, as discs (the made-up bodies have no closed surface)."""
-    mask = np.zeros((SIDE, SIDE), np.uint8)
-    for x, y in people.project(0, people.vertices(0, person))[0].round().astype(int).tolist():
-        cv2.circle(mask, (x, y), 2, 1, -1)
-    return mask > 0
+    """(512,512) bool: the body of the labels, as they are stored, drawn alone. (The made-up bodies have gaps.)"""
+    stored = labels(people)
+    betas, pose, transl = (torch.from_numpy(stored[k][[person]]).double() for k in ("shapes", "poses", "cam_trans"))
+    body = people.body(person)
+    with torch.no_grad():
+        vertices = body(betas, pose[:, 3:].unflatten(1, (23, 3)), pose[:, :3], transl).vertices
+    cameras = torch.from_numpy(people.intrinsics[:1]).float()
+    return rasterise(vertices.float(), body.faces, cameras, (SIDE, SIDE)).mask[0].numpy()

@@ -38,7 +38,7 @@ def test_the_network_says_what_the_original_says(name: str, tmp_path: Path) -> N
     arrays = reference.arrays
     starts = {k: v for k, v in arrays.items() if k.startswith("init_")}
     torch.save({"model": {f"module.{k}": v for k, v in {**reference.state, **starts}.items()}}, tmp_path / "cliff.pt")
-    model = CLIFF(backbone=BACKBONES[name], checkpoint=str(tmp_path / "cliff.pt")).eval()
+    model = CLIFF(backbone=BACKBONES[name], checkpoint=str(tmp_path / "cliff.pt"), other_body=True).eval()
     assert sum(p.numel() for n, p in model.named_parameters() if not n.startswith("body.")) == PARAMETERS[name]
     intrinsics = seen_from(arrays["box"], 256)
     assert_parity(cliff_box_info(intrinsics, 256), arrays["box"], "box information")

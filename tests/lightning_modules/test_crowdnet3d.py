@@ -60,7 +60,9 @@ def original(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> 
         tmp_path_factory.mktemp("crowdnet") / "snapshot_6.pth.tar",
         **{"human_model_layer.th_v_template": torch.zeros(1, 6890, 3)},
     )
-    model = CrowdNet3D(image_size=CROP, depth=4, pose_head="vposer", pose2d="labels", checkpoint=str(path))
+    model = CrowdNet3D(
+        image_size=CROP, depth=4, pose_head="vposer", pose2d="labels", checkpoint=str(path), other_body=True
+    )
     return model.eval()
 
 

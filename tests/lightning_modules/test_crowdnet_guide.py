@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from human.batch import PoseBatch
 from human.errors import PosesynError
@@ -56,7 +55,7 @@ def test_the_guide_is_another_estimator_at_its_own_size(tmp_path: Path) -> None:
     people = rendered_people(range(3), 128)
     small = people.image.float().view(3, 3, 64, 2, 64, 2).mean((3, 5)).round().to(torch.uint8)
     hmr = tiny_hmr().eval()
-    save_file({k: v.contiguous() for k, v in hmr.trained_state().items()}, tmp_path / "hmr.safetensors")
+    hmr.save_weights(tmp_path / "hmr.safetensors")
     other = tiny_hmr(checkpoint=str(tmp_path / "hmr.safetensors"))
     model = crowd(image_size=128, pose2d=other).eval()
     assert model.guide is not None
@@ -86,7 +85,7 @@ def test_the_hash_names_the_guide(tmp_path: Path) -> None:
         source = tiny_hmr()
         with torch.no_grad():
             source.head.delta.weight.fill_(value)
-        save_file({k: v.contiguous() for k, v in source.trained_state().items()}, tmp_path / f"{value}.safetensors")
+        source.save_weights(tmp_path / f"{value}.safetensors")
         hashes.add(crowd(pose2d=tiny_hmr(checkpoint=str(tmp_path / f"{value}.safetensors"))).weights_hash())
     assert len(hashes) == 2
 

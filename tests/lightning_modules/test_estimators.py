@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from human.assets import locate
 from human.batch import PoseBatch
@@ -179,7 +178,7 @@ def test_weights_come_back_from_a_file(estimator: PoseEstimator, people: PoseBat
         for p in estimator.parameters():
             p.add_(0.01)
     step(estimator, people)  # batch statistics too
-    save_file({k: v.contiguous() for k, v in estimator.trained_state().items()}, tmp_path / "w.safetensors")
+    estimator.save_weights(tmp_path / "w.safetensors")
     torch.save({"state_dict": estimator.state_dict()}, tmp_path / "w.ckpt")
     for name in ("w.safetensors", "w.ckpt"):
         fresh = copy.deepcopy(estimator)
@@ -194,7 +193,7 @@ def test_checkpoint_argument_loads_in_the_constructor(tmp_path: Path) -> None:
     source = tiny_hmr()
     with torch.no_grad():
         source.head.delta.weight.fill_(0.25)
-    save_file({k: v.contiguous() for k, v in source.trained_state().items()}, tmp_path / "w.safetensors")
+    source.save_weights(tmp_path / "w.safetensors")
     assert tiny_hmr(checkpoint=str(tmp_path / "w.safetensors")).weights_hash() == source.weights_hash()
 
 

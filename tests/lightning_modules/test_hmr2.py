@@ -20,7 +20,7 @@ from lightning_modules.hmr2_losses import HMR2LossWeights, hmr2_losses
 from lightning_modules.smpl_decoder import DecoderConfig, SMPLDecoder
 from lightning_modules.upright import upright_rotations, upright_sixd
 from lightning_modules.vit import ViT, ViTConfig
-from tests.licensed_files import official_smpl
+from tests.licensed_files import body_arrays, official_smpl
 from tests.lightning_modules.learning import learns_by_heart
 from tests.lightning_modules.seeded import (
     Reference,
@@ -48,8 +48,8 @@ def upstream_state(reference: Reference) -> dict[str, Tensor]:
 
 
 def save_upstream(path: Path, state: dict[str, Tensor]) -> str:
-    beside = {"smpl.v_template": torch.zeros(2, 3), "discriminator.D_conv1.weight": torch.zeros(2)}
-    beside["initialized"] = torch.tensor(False)
+    beside = {"discriminator.D_conv1.weight": torch.zeros(2), "initialized": torch.tensor(False)}
+    beside["smpl.v_template"] = torch.from_numpy(body_arrays("smpl")["v_template"])
     torch.save({"state_dict": {**state, **beside}, "epoch": 35, "hyper_parameters": {}}, path)
     return str(path)
 

@@ -79,7 +79,9 @@ def test_equal_to_the_original(original: Reference, case: str, tmp_path: Any, mo
     kind = case.split("_")[0]
     torch.save({"model": ref.adjusted(original.state, kind)}, tmp_path / "official.pth")
     camera = "picture" if case.endswith("box") else "crop"
-    model = small(kind, camera=camera, flip_test=case.endswith("flip"), checkpoint=str(tmp_path / "official.pth"))
+    model = small(
+        kind, camera=camera, flip_test=case.endswith("flip"), checkpoint=str(tmp_path / "official.pth"), other_body=True
+    )
     batch = boxed()
     person = ref.person_volumes(model.skeleton(torch.zeros(1, 10))[0])
     model.heat.final_layer.register_forward_hook(lambda module, inputs, out: out + person)

@@ -43,7 +43,7 @@ def official(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> 
     """At full size, from a checkpoint as SPIN's trainer writes it."""
     path = tmp_path_factory.mktemp("spin") / "model_checkpoint.pt"
     torch.save({"model": upstream_state(reference), "epoch": 3}, path)
-    model = SPIN(checkpoint=str(path)).eval()
+    model = SPIN(checkpoint=str(path), other_body=True).eval()
     path.unlink()
     return model
 
@@ -131,7 +131,7 @@ def test_checkpoints_of_many_gpus_and_of_old_torch(prefix: str, tmp_path: Path) 
     expected = make("spin").weights_hash()
     state = {prefix + k: v for k, v in tiny_upstream().items() if not k.endswith("num_batches_tracked")}
     torch.save({"model": state}, tmp_path / "old.pt")
-    model = make("spin")
+    model = make("spin", other_body=True)
     torch.nn.init.zeros_(model.head.fc1.weight)
     model.load_weights(tmp_path / "old.pt")
     assert model.weights_hash() == expected

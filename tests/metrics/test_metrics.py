@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,110 +13,10 @@ import torch.multiprocessing as mp
 
 from human.errors import PosesynError
 from human.skeleton import LSP14
-from metrics import MPJPE, PAMPJPE, PCK
 from metrics.functional import box_side, correct_joints, head_size, mpjpe, pa_mpjpe, torso_length
-from tests.metrics.reference import pa_mpjpe_reference
-from tests.metrics.tester import Batch, MetricCase, check, run_class, run_dtype
+from tests.metrics.cases import CASES, ROOT, J, mpjpe_persons
+from tests.metrics.tester import MetricCase, check, run_class, run_dtype
 
-J = 14
-ROOT = (2, 3)
-
-
-def make_batches(dim: int, seed: int) -> list[Batch]:
-    """Ragged batches with masked joints, confidences, unlabelled persons, NaN labels and NaN predictions."""
-    rng = np.random.default_rng(seed)
-    batches = []
-    for size in (5, 1, 8, 3):
-        target = rng.normal(size=(size, J, dim))
-        pred = target + 0.1 * rng.normal(size=target.shape)
-        weight = rng.uniform(0.1, 1, (size, J)) * (rng.uniform(size=(size, J)) < 0.8)
-        weight[:, ROOT] = 1
-        if size == 8:
-            weight[0] = 0  # nobody
-            target[1, 5] = np.nan  # unlabelled by NaN
-            weight[2, 7], pred[2, 7] = 1, np.nan  # invalid
-            weight[3, 7], pred[3, 7] = 0, np.nan  # a prediction nobody asks for
-            weight[4, 1], pred[4, 1, 0] = 1, np.inf  # invalid
-            weight[5, 9] = np.nan
-            weight[6] = 0
-            weight[6, 2] = 1  # one joint; half of a root
-        batch = {f"pred_BJ{dim}": pred, f"target_BJ{dim}": target, "weight_BJ": weight}
-        if dim == 2:
-            batch["normaliser_B"] = rng.uniform(0.2, 1, size)
-            if size == 8:
-                batch["normaliser_B"][7] = np.nan
-        batches.append({name: torch.from_numpy(value) for name, value in batch.items()})
-    return batches
-
-
-def arrays(batch: Batch, dim: int) -> list[tuple[np.ndarray, ...]]:
-    """Per person: prediction, target, weight (0 where the label is missing)."""
-    pred, target, weight = (batch[n].double().numpy() for n in (f"pred_BJ{dim}", f"target_BJ{dim}", "weight_BJ"))
-    weight = np.where(np.isfinite(target).all(-1), np.nan_to_num(weight), 0)
-    return list(zip(pred, target, weight, strict=True))
-
-
-def mpjpe_persons(batch: Batch, root: tuple[int, ...] | None) -> list[Any]:
-    out: list[Any] = []
-    for pred, target, weight in arrays(batch, 3):
-        use = weight > 0
-        if not use.any() or (root is not None and not use[list(root)].all()):
-            out.append(None)
-        elif not np.isfinite(pred[use]).all():
-            out.append("invalid")
-        else:
-            if root is not None:
-                pred, target = (points - points[list(root)].mean(0) for points in (pred, target))
-            distance = np.linalg.norm(pred[use] - target[use], axis=1)
-            out.append(np.array([1000 * np.average(distance, weights=weight[use]), 1]))
-    return out
-
-
-def pa_persons(batch: Batch) -> list[Any]:
-    out: list[Any] = []
-    for pred, target, weight in arrays(batch, 3):
-        use = weight > 0
-        if not use.any():
-            out.append(None)
-        elif not np.isfinite(pred[use]).all():
-            out.append("invalid")
-        else:
-            out.append(np.array([pa_mpjpe_reference(pred[use], target[use], weight[use]), 1]))
-    return out
-
-
-def pck_persons(batch: Batch) -> list[Any]:
-    out: list[Any] = []
-    for (pred, target, weight), norm in zip(arrays(batch, 2), batch["normaliser_B"].double().numpy(), strict=True):
-        use = weight > 0
-        if not np.isfinite(norm) or not use.any():
-            out.append(None)
-        elif not np.isfinite(pred[use]).all():
-            out.append("invalid")
-        else:
-            hit = use & (np.linalg.norm(np.nan_to_num(pred - target), axis=1) < 0.2 * norm)
-            out.append(np.stack([hit, use], axis=1).astype(float))
-    return out
-
-
-def ratio(total: np.ndarray) -> float:
-    return float(total[0] / total[1])
-
-
-def mean_ratio(total: np.ndarray) -> float:
-    labelled = total[total[:, 1] > 0]
-    return float((labelled[:, 0] / labelled[:, 1]).mean())
-
-
-CASES = [
-    MetricCase("mpjpe", MPJPE, make_batches(3, 0), lambda b: mpjpe_persons(b, None), ratio),
-    MetricCase("mpjpe-root", lambda: MPJPE(root=ROOT), make_batches(3, 1), lambda b: mpjpe_persons(b, ROOT), ratio),
-    MetricCase("pa-mpjpe", PAMPJPE, make_batches(3, 2), pa_persons, ratio),
-    MetricCase("pck", lambda: PCK(J), make_batches(2, 3), pck_persons, mean_ratio),
-    MetricCase(
-        "pck-label", lambda: PCK(J, average="label"), make_batches(2, 4), pck_persons, lambda t: ratio(t.sum(0))
-    ),
-]
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -135,8 +34,9 @@ def test_low_precision_inputs(case: MetricCase, dtype: torch.dtype) -> None:
 @by_name
 def test_the_reference_sees_ugly_input(case: MetricCase) -> None:
     entries = [e for batch in case.batches for e in case.persons(batch)]
-    assert sum(isinstance(e, str) for e in entries) == 2
-    assert 1 <= sum(e is None for e in entries) <= 2
+    assert any(isinstance(e, str) for e in entries)
+    assert any(e is None for e in entries)
+    assert sum(isinstance(e, np.ndarray) for e in entries) > 5
 
 
 def _rank(rank: int, port: int, folder: str) -> None:

@@ -215,6 +215,32 @@ def test_batches_larger_than_a_chunk() -> None:
     assert torch.allclose(whole[4090:4100], pa_mpjpe(source[4090:4100], target[4090:4100]), rtol=1e-9)
 
 
+def test_threads_types_and_the_hard_poses_do_not_change_a_value() -> None:
+    """The kernel's share of a batch, and what it hands on, is nobody's business."""
+    g = torch.Generator().manual_seed(8)
+    source, target = torch.randn(2, 4100, 6, 3, generator=g).unbind()
+    source[5], target[7] = LINE[:6], PLANE[:6]
+    source[9] = -target[9]
+    target[11, 2], source[13, 3, 1] = torch.nan, torch.inf
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = pa_mpjpe(source, target)
+        torch.set_num_threads(2)
+        both = pa_mpjpe(source, target)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(both.nan_to_num(-1), one.nan_to_num(-1))
+    assert one.isnan().nonzero()[:, 0].tolist() == [13]
+    assert torch.allclose(one, pa_mpjpe(source, target, torch.ones(4100, 6)), rtol=1e-9, atol=1e-9, equal_nan=True)
+    assert torch.equal(pa_mpjpe(source.double(), target).nan_to_num(-1), one.nan_to_num(-1))
+    half = pa_mpjpe(source.bfloat16(), target.bfloat16())
+    rounded = pa_mpjpe(source.bfloat16().double(), target.bfloat16().double())
+    assert torch.equal(half.nan_to_num(-1), rounded.nan_to_num(-1))
+    triples = [(source[i].double().numpy(), target[i].double().numpy(), np.ones(6)) for i in (0, 5, 7, 9, 4099)]
+    assert one[[0, 5, 7, 9, 4099]].numpy() == pytest.approx([pa_mpjpe_reference(*t) for t in triples], rel=1e-9)
+
+
 def test_user_errors() -> None:
     with pytest.raises(PosesynError, match=r"two \(B,J,3\) joint sets"):
         similarity_procrustes(torch.zeros(J, 3), torch.zeros(J, 3))

@@ -20,13 +20,15 @@ Batch = dict[str, Tensor]
 class MetricCase:
     """``batches`` feed ``make().update(**batch)``; ``persons(batch)`` is the reference, one entry per person: its
     (numerator, denominator) pairs as an (S,2) array, None for a person not counted, "invalid" for one left out.
-    ``finish`` turns the summed (S,2) array into the metric's value."""
+    ``finish`` turns the summed (S,2) array into the metric's value. ``whole``: rows of a batch are frames of sequences,
+    which cannot be given one at a time."""
 
     name: str
     make: Callable[[], Metric]
     batches: Sequence[Batch]
     persons: Callable[[Batch], list[Any]]
     finish: Callable[[np.ndarray], float]
+    whole: bool = False
 
     def reference(self, batches: Sequence[Batch]) -> tuple[float, int]:
         entries = [entry for batch in batches for entry in self.persons(batch)]
@@ -57,7 +59,10 @@ def run_class(case: MetricCase) -> None:
 
     backwards = case.make()
     for batch in reversed(case.batches):
-        for i in range(len(next(iter(batch.values())))):
+        length = len(next(iter(batch.values())))
+        if case.whole:
+            backwards.update(**batch)
+        for i in range(0 if case.whole else length):
             backwards.update(**{name: value[i : i + 1] for name, value in batch.items()})
     check(backwards, case, case.batches)
 

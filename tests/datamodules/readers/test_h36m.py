@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.h36m import H36mReader
 from datamodules.readers.h36m_cameras import CAMERAS, read_cameras
@@ -68,6 +67,7 @@ def test_the_release_reads_back_to_the_truth(written: Path, people: People, tmp_
         picture = reader.read_image(i).astype(int)
         assert np.abs(picture - people.picture(c, f)).mean() < 8  # as good as the codec
     assert (index.extras["native3d"][..., 3] == 1).all()
+    assert len(H36mReader.list_labels(written, "test")) == 4  # nothing is read for that
 
 
 def test_labels_in_the_picture_are_used_before_the_lens(people: People, tmp_path: Path) -> None:
@@ -122,15 +122,45 @@ def test_3dmppe_reads_back_to_the_truth(people: People, tmp_path: Path) -> None:
         assert np.abs(reader.read_image(i).astype(int) - people.picture(c, f)).mean() < 6
 
 
+def test_fits_are_turned_into_the_cameras_frame(people: People, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    h36m.write_json(root, people)
+    reader = open_it(root, tmp_path, fits=True)
+    assert reader.body == "smpl"
+    for i, name in enumerate(reader.index.ids):
+        _, subject, _, camera, frame = name.split("/")
+        k, c, f = (9, 11).index(int(subject[1:])), int(camera[3:]) - 1, int(frame) // 5
+        extras = reader.index.extras
+        assert np.abs(extras["pose"][i, 0] - people.camera_orient(c, k)[f]).max() < 1e-5
+        assert np.abs(extras["pose"][i, 1:] - people.body_pose[k, f]).max() < 1e-6
+        assert np.abs(extras["transl"][i] - people.camera_transl(c, k)[f]).max() < 1e-5
+        assert np.abs(extras["betas"][i] - people.betas[k]).max() < 1e-6
+    file = root / "annotations" / "Human36M_subject9_smpl_param.json"
+    fits = json.loads(file.read_text())
+    del fits["2"]["1"]["5"]
+    file.write_text(json.dumps(fits))
+    without = open_it(root, tmp_path, fits=True)
+    assert len(without.index) == len(reader.index) - 2  # a frame before two cameras
+    assert len(open_it(root, tmp_path).index) == len(reader.index)
+    file.unlink()
+    with pytest.raises(PosesynError, match=r"Human36M_subject9_smpl_param.json"):
+        open_it(root, tmp_path, fits=True)
+
+
+def test_the_release_has_no_fits(written: Path, tmp_path: Path) -> None:
+    with pytest.raises(PosesynError, match="fits are 3DMPPE's"):
+        open_it(written, tmp_path, fits=True)
+
+
 def test_the_index_is_made_once_and_again_when_labels_change(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(H36mReader, "scan", lambda *_: pytest.fail("scanned again"))
         again = open_it(root, tmp_path)
         assert np.array_equal(again.index.joints3d, first.index.joints3d)
-        assert isinstance(again.index.joints3d, np.memmap)
+        assert isinstance(again.index.joints3d.base, np.memmap)
     shutil.copy(
         root / "S9/MyPoseFeatures/D3_Positions_mono/Directions 1.54138969.cdf",
         root / "S11/MyPoseFeatures/D3_Positions_mono/Directions 1.54138969.cdf",

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.humman import HummanReader
 from human.body import load_body
@@ -71,6 +70,7 @@ def check(reader: HummanReader, people: People, tolerance: float) -> None:
 
 def test_recon_reads_back_to_the_truth(written: Path, people: People, tmp_path: Path) -> None:
     check(open_it(written, tmp_path), people, 1e-9)
+    assert [len(HummanReader.list_labels(written, split)) for split in HummanReader.splits] == [1, 2, 2]
     assert len(open_it(written, tmp_path, split="train").index) == 4
     assert len(open_it(written, tmp_path, split="all", cameras=[1]).index) == 4
 
@@ -86,7 +86,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(HummanReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     folder = root / humman.sequence(0) / "smpl_params"
     shutil.copy(folder / "000006.npz", folder / "000000.npz")

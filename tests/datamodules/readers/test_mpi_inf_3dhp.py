@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.mpi_inf_3dhp import _STUDIO, MpiInf3dhpReader, read_calibration
 from human.errors import PosesynError
@@ -65,6 +64,8 @@ def test_training_reads_back_to_the_truth(written: Path, people: People, tmp_pat
         assert np.abs(index.extras["camera"][i] - people.world_to_camera[c, 0]).max() < 1e-6
         assert index.extras["sequence"][i] == 1000 + 100 * (k + 1) + c
         assert np.abs(reader.read_image(i).astype(int) - people.picture(c, f)).mean() < 8
+    assert len(MpiInf3dhpReader.list_labels(written, "train")) == 2
+    assert len(MpiInf3dhpReader.list_labels(written, "test")) == 6
     wrist = index.joints3d[:, 20, 3]  # POSE32 has it
     assert (wrist == 1).all()
     assert len(open_it(written, tmp_path, **TRAIN, every=2).index) == 2 * 2 * 5
@@ -117,7 +118,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path, **TRAIN)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(MpiInf3dhpReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path, **TRAIN).index.joints3d, first.index.joints3d)
     shutil.copy(root / "S1/Seq1/annot.mat", root / "S1/Seq2/annot.mat")
     changed = open_it(root, tmp_path, **TRAIN)

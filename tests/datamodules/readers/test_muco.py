@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.muco import MucoReader
 from human.errors import PosesynError
@@ -69,12 +68,33 @@ def test_it_reads_back_to_the_truth(written: Path, people: People, tmp_path: Pat
     assert len(open_it(written, tmp_path, split="augmented").index) == 2
 
 
+def test_fits(root: Path, people: People, tmp_path: Path) -> None:
+    reader = open_it(root, tmp_path, fits=True)
+    extras = reader.index.extras
+    assert len(reader.index) == 4
+    for i in range(4):
+        f, p = divmod(i, 2)
+        assert np.abs(extras["pose"][i, 0] - people.camera_orient(0, p)[f]).max() < 1e-5
+        assert np.abs(extras["pose"][i, 1:] - people.body_pose[p, f]).max() < 1e-6
+        assert np.abs(extras["transl"][i] - people.camera_transl(0, p)[f]).max() < 1e-5
+        assert np.abs(extras["betas"][i] - people.betas[p]).max() < 1e-6
+    fits = json.loads((root / "smpl_param.json").read_text())
+    del fits["1"]
+    (root / "smpl_param.json").write_text(json.dumps(fits))
+    fewer = open_it(root, tmp_path, fits=True)
+    assert len(fewer.index) == 3
+    assert list(fewer.index.people) == [2, 2, 2]  # the one without a fit is still in the picture
+    (root / "smpl_param.json").unlink()
+    with pytest.raises(PosesynError, match=r"smpl_param.json"):
+        open_it(root, tmp_path, fits=True)
+
+
 def test_the_index_is_made_once_and_again_when_labels_change(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(MucoReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     labels = json.loads((root / "MuCo-3DHP.json").read_text())
     labels["annotations"].pop()

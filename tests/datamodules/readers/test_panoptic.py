@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.panoptic import MULTIPERSON, PanopticReader
 from human.errors import PosesynError
@@ -71,6 +70,7 @@ def test_it_reads_back_to_the_truth(written: Path, people: People, tmp_path: Pat
         assert (extras["frame"][i], extras["person"][i], extras["group"][i]) == (10 * f + 10, p + 3, 5)
         assert np.abs(reader.read_image(i).astype(int) - people.picture(c, f)).mean() < 6
     assert (index.people == 2).all()
+    assert [len(PanopticReader.list_labels(written, split)) for split in PanopticReader.splits] == [0, 1, 1]
     assert len(open_it(written, tmp_path, cameras=[30]).index) == 4
     assert len(open_it(written, tmp_path, every=20).index) == 4
 
@@ -115,7 +115,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(PanopticReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     file = root / NAME / "hdPose3d_stage1_coco19" / "body3DScene_00000010.json"
     file.write_text(json.dumps(panoptic.scene(people, 1)))

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pytest
 
-import datamodules.readers.indexed as indexed
 from datamodules.readers.base import make_reader
 from datamodules.readers.skipose import SkiPoseReader
 from human.errors import PosesynError
@@ -84,7 +83,7 @@ def test_the_index_is_made_once_and_again_when_labels_change(
 ) -> None:
     first = open_it(root, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexed, "build", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(SkiPoseReader, "scan", lambda *_: pytest.fail("scanned again"))
         assert np.array_equal(open_it(root, tmp_path).index.joints3d, first.index.joints3d)
     with h5py.File(root / "test" / "labels.h5", "r+") as file:
         file["subj"][:] = 5

@@ -31,6 +31,8 @@ def truth(people: People, tmp_path_factory: pytest.TempPathFactory) -> Truth:
 
 
 PROTOCOL = PROTOCOLS.get("ssp3d/official")
+SHAPE = replace(PROTOCOL, metrics=("pve_t_sc",))
+COVER = replace(PROTOCOL, metrics=("iou",))
 
 
 def still(body: str, betas: np.ndarray) -> np.ndarray:
@@ -55,15 +57,17 @@ def reference(predicted: np.ndarray, true: np.ndarray) -> float:
 def test_the_truth_is_perfect_whatever_its_pose(truth: Truth) -> None:
     assert PROTOCOL in protocols_of("ssp3d")
     said = bodies.own(truth, "smpl")  # the gender that is said does not matter: the truth's body takes the betas
-    bodies.assert_perfect(PROTOCOL, said, truth)
+    bodies.assert_perfect(SHAPE, said, truth)
     assert said.pose is not None
-    bodies.assert_perfect(PROTOCOL, replace(said, pose=np.zeros_like(said.pose), transl=said.transl + 1.0), truth)
+    bodies.assert_perfect(SHAPE, replace(said, pose=np.zeros_like(said.pose), transl=said.transl + 1.0), truth)
+    for body, part in bodies.by_gender(truth):  # the silhouette is another matter
+        bodies.assert_perfect(PROTOCOL, bodies.own(part, body), part)
 
 
 def test_another_shape_has_the_published_error(truth: Truth, people: People) -> None:
     betas = np.array(truth["betas"], np.float64)
     wrong = betas + np.random.default_rng(0).normal(0, 1, betas.shape)
-    (figure,) = evaluate(PROTOCOL, replace(bodies.own(truth, "smpl"), betas=wrong), truth).figures(resamples=2)
+    (figure,) = evaluate(SHAPE, replace(bodies.own(truth, "smpl"), betas=wrong), truth).figures(resamples=2)
     parts = []
     for code, gender in ((1, "male"), (2, "female")):
         rows = np.flatnonzero(truth["gender"] == code)
@@ -80,15 +84,38 @@ def test_another_shape_has_the_published_error(truth: Truth, people: People) -> 
 
 
 def test_predictions_of_another_body_are_a_note(truth: Truth) -> None:
-    out = evaluate(PROTOCOL, bodies.own(truth, "smplx"), truth)
+    out = evaluate(SHAPE, bodies.own(truth, "smplx"), truth)
     assert out.figures() == []
     assert any("of smplx" in note for note in out.notes)
 
 
 def test_missing_persons_are_told(truth: Truth) -> None:
     said = bodies.own(truth, "smpl").rows([0, 2])
-    (figure,) = evaluate(PROTOCOL, said, truth).figures(resamples=2)
-    assert (figure.count, figure.missing) == (2, 1)
+    figure, cover = evaluate(PROTOCOL, said, truth).figures(resamples=2)
+    assert (figure.count, figure.missing) == (2, 1) == (cover.count, cover.missing)
     assert figure.value == pytest.approx(0, abs=1e-6)
     nobody = evaluate(PROTOCOL, Predictions([]), truth)
     assert nobody.figures() == []
+
+
+def test_the_share_of_the_silhouettes_is_counted_in_pixels(truth: Truth, people: People) -> None:
+    """Three pictures to the right by what moves a body by 12 px at its own depth."""
+    for body, part in bodies.by_gender(truth):
+        said = bodies.own(part, body)
+        assert said.transl is not None
+        beside = replace(said, transl=said.transl + np.array([1.5, 0, 0]))  # 1.5 m: off the silhouette altogether
+        assert evaluate(COVER, beside, part).figures(resamples=2)[0].value == pytest.approx(0)
+        aside = replace(said, transl=said.transl + 12 / ssp3d.FOCAL * said.transl[:, 2:] * [1.0, 0, 0])
+        got = evaluate(COVER, aside, part).per_person("iou")
+        for i, share in enumerate(got):
+            mask = np.unpackbits(part["silhouette"][i], axis=1).astype(bool)
+            shifted = np.zeros_like(mask)
+            shifted[:, 12:] = mask[:, :-12]  # parts nearer or farther than the pelvis move a little more or less
+            expected = 100 * (mask & shifted).sum() / (mask | shifted).sum()
+            assert share == pytest.approx(expected, abs=3)
+            assert share < 95
+    (figure,) = evaluate(COVER, bodies.own(truth, "smpl"), truth).figures(resamples=2)
+    assert figure.value < 99.9  # the wrong gender
+    out = evaluate(COVER, replace(bodies.own(truth, "smpl"), transl=None), truth)
+    assert out.figures() == []
+    assert any("where their bodies stand" in note for note in out.notes)
