@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from human.errors import PosesynError
 from human.rng import generator
 from metrics import silhouettes  # noqa: F401 -- registers its measure
+from metrics.breakdown import by_person, joint_table, jointwise
 from metrics.case import Case, NotMeasured
 from metrics.matching import DETECTION, MATCHINGS, NORMALISED, Match
 from metrics.measures import MEASURES, WHOLE, per_person
@@ -25,6 +25,7 @@ from metrics.truth import Predictions, Truth
 Array = npt.NDArray[Any]
 CHUNK = 64  # persons whose meshes are in memory at a time
 RESAMPLES = 1000
+WHOLE_RESAMPLES = 300  # of figures that are costly to take again
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ class Figure:
 @dataclass
 class Evaluation:
     """What came of a protocol, person by person: ``values`` holds (numerator, denominator), (N,K) float64 each, by
-    metric; ``single`` figures that only a whole set has; ``notes``: why a metric is absent."""
+    metric; ``single`` figures that only a whole set has; ``joints``: (J,) sums and counts; ``notes``: why a metric is
+    absent."""
 
     protocol: Protocol
     truth: Truth
     values: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     single: dict[str, Figure] = field(default_factory=dict)
+    joints: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     missing: Array = field(default_factory=lambda: np.zeros(0, bool))
     notes: list[str] = field(default_factory=list)
 
@@ -74,14 +77,14 @@ class Evaluation:
         with np.errstate(invalid="ignore"):
             return np.nansum(numerator, 1) / np.where(denominator.sum(1) > 0, denominator.sum(1), np.nan)
 
-    def by_bin(self, metric: str, numbers_N: Array, edges: Array) -> list[tuple[float, float, float, int]]:
-        """(from, to, mean, persons) for bins of any number that each person has."""
-        per_person = self.per_person(metric)
-        out = []
-        for low, high in pairwise(edges):
-            inside = (numbers_N >= low) & (numbers_N < high) & np.isfinite(per_person)
-            mean = float(per_person[inside].mean()) if inside.any() else float("nan")
-            out.append((float(low), float(high), mean, int(inside.sum())))
+    def breakdown(self) -> dict[str, Any]:
+        """By metric, as far as it has them: each joint's figure, and means by the box's size and the labels' number."""
+        out: dict[str, Any] = {}
+        for metric in self.protocol.metrics:
+            if metric in self.joints:
+                out.setdefault(metric, {})["joints"] = joint_table(*self.joints[metric], self.protocol.truth.names)
+            if metric in self.values:
+                out.setdefault(metric, {}).update(by_person(self.per_person(metric), self.truth))
         return out
 
 
@@ -153,6 +156,9 @@ def evaluate(
                 if protocol.average == "group":
                     pair = _by_group(*pair, case)
                 parts.setdefault(metric, []).append(pair)
+                if (each := jointwise(case, name, number)) is not None:
+                    before = out.joints.get(metric, (np.zeros(1), np.zeros(1)))
+                    out.joints[metric] = (before[0] + each[0].numpy(), before[1] + each[1].numpy())
             except NotMeasured as reason:
                 _noted(out, [metric], reason)
         try:
@@ -212,17 +218,20 @@ def _whole(out: Evaluation, predicted: Predictions) -> None:
     others = [metric for metric in protocol.metrics if metric not in WHOLE]
     if others:
         raise PosesynError(f"protocol {protocol.name} mixes {', '.join(others)} with figures of a whole set")
+    sought = (np.asarray(truth["native2d"])[..., 2] > 0).any(1)
+    if "crowd" in truth.columns:
+        sought &= np.asarray(truth["crowd"]) == 0
     named = set(predicted.ids)
-    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
     given = np.array([i in named for i in truth.ids])
-    out.missing = ~given if given.any() else np.zeros(len(truth), bool)
+    # Of a detector's persons, who have names of their own, nobody is missing: recall is part of the figure.
+    out.missing = sought & ~given if given.any() else np.zeros(len(truth), bool)
     if predicted.joints2d is None and len(predicted):
         out.notes.append(f"{', '.join(protocol.metrics)}: the predictions have no 2D joints")
         return
-    for metric, value in average_precision(protocol, predicted, truth).items():
+    count, missing = int(sought.sum()), int(out.missing.sum())
+    for metric, figure in average_precision(protocol, predicted, truth, WHOLE_RESAMPLES).items():
         if metric in protocol.metrics:
-            nan = float("nan")
-            out.single[metric] = Figure(metric, WHOLE[metric], value, nan, nan, len(truth), int(out.missing.sum()))
+            out.single[metric] = Figure(metric, WHOLE[metric], *figure, count, missing)
 
 
 def _by_group(numerator: Tensor, denominator: Tensor, case: Case) -> tuple[Tensor, Tensor]:

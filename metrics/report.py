@@ -52,7 +52,8 @@ def measure(
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if explain:
         _explain(evaluations, console)
-    paths = write_tables(folder, lines, facts, notes)
+    breakdowns = {n: {m.protocol.name: m.breakdown() for m in members} for n, members in evaluations.items()}
+    paths = write_tables(folder, lines, facts, notes, breakdowns)
     console.print(f"written: {', '.join(map(str, paths))}", soft_wrap=True, highlight=False)
     return lines
 

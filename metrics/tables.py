@@ -103,13 +103,20 @@ def _cells(line: Line) -> list[str]:
             number(f.high), str(f.count), str(f.missing), line.published()]  # fmt: skip
 
 
-def write_tables(folder: Path, lines: Sequence[Line], facts: Mapping[str, Any], notes: Sequence[str]) -> list[Path]:
+def write_tables(
+    folder: Path,
+    lines: Sequence[Line],
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    breakdowns: Mapping[str, Any] | None = None,
+) -> list[Path]:
     """``benchmark.json``, ``.csv``, ``.md`` and ``.tex``; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     protocols = {line.protocol.name: line.protocol for line in lines}
     content = {
         "facts": dict(facts),
         "figures": [line.record() for line in lines],
+        "breakdowns": dict(breakdowns or {}),
         "notes": notes,
         "protocols": {n: p.describe().splitlines() for n, p in protocols.items()},
     }

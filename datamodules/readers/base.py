@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from human.errors import PosesynError
 from human.registry import Registry
 from human.skeleton import POSE32, convert, get_skeleton
-from metrics.truth import Truth
+
+if TYPE_CHECKING:
+    from metrics.truth import Truth
 
 READERS: Registry[type[PoseReader]] = Registry("reader")
 
@@ -147,6 +149,8 @@ class PoseReader(ABC):
 
     def truth(self) -> Truth:
         """What an evaluation compares with; columns are not copied."""
+        from metrics.truth import Truth  # and torchmetrics, which loader processes do not need
+
         if not len(self.index):
             raise PosesynError(f"{self.name} has nobody to evaluate on")
         index = self.index

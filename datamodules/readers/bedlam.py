@@ -28,7 +28,6 @@ from datamodules.readers.body_labels import body_facts
 from datamodules.readers.files import read_npz, safe_name, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
-from metrics.bodies import body_model, needed_betas
 
 log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -160,6 +159,8 @@ class BedlamReader(IndexedReader):
                 log.warning("bedlam: no 3D joints, only parameters: they need SMPL-X (posesyn doctor tells how)")
                 self._told = True
             return None
+        from metrics.bodies import body_model, needed_betas  # and torchmetrics, which loader processes do not need
+
         betas = needed_betas(np.nan_to_num(betas))
         body = body_model("smplx", betas.shape[1])
         finite = np.isfinite(np.concatenate([pose.reshape(len(pose), -1), transl], 1)).all(1)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from scipy.spatial.transform import Rotation
 
+from datamodules.readers.index_store import Skipped
+from datamodules.readers.indexed import Persons
 from human.body import BodyModel, load_body
 from human.body_folders import VARIANTS, find_body_file
 
@@ -59,12 +61,22 @@ def place(name: str, betas: Array, pose: Array, transl: Array, world_to_camera: 
     """
     turn, shift = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
     seen = pose.copy()
-    if len(pose):
-        seen[:, 0] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(pose[:, 0])).as_rotvec()
+    seen[:, 0] = turned(turn, pose[:, 0])
     joints = posed_joints(name, betas, seen, np.zeros_like(transl))
     pelvis = joints[:, 0]  # zero rotations or not: the root joint stays where it is at rest
     moved = np.einsum("nij,nj->ni", turn, pelvis + transl) + shift - pelvis
     return Placed(seen, moved, joints + moved[:, None])
+
+
+def turned(turn_N33: Array, rotvec_N3: Array) -> Array:
+    """(N,3) rotation vectors after a turn of the frame they are given in; NaN where either is no rotation."""
+    with np.errstate(invalid="ignore"):
+        usable = np.asarray(np.isfinite(turn_N33).all((1, 2)) & np.isfinite(rotvec_N3).all(1))
+        usable = usable & (np.abs(np.linalg.det(np.where(usable[:, None, None], turn_N33, 0)) - 1) < 0.1)
+    out = np.full(rotvec_N3.shape, np.nan)
+    if usable.any():
+        out[usable] = (Rotation.from_matrix(turn_N33[usable]) * Rotation.from_rotvec(rotvec_N3[usable])).as_rotvec()
+    return out
 
 
 def posed_joints(name: str, betas: Array, pose: Array, transl: Array) -> Array:
@@ -90,6 +102,33 @@ def boxes_or(boxes_N4: Array, points_NJ2: Array) -> Array:
     with np.errstate(invalid="ignore"):
         whole = np.asarray(np.isfinite(boxes_N4).all(1) & np.greater(boxes_N4[:, 2:], boxes_N4[:, :2]).all(1))
     return np.where(whole[:, None], boxes_N4, np.concatenate([points_NJ2.min(1), points_NJ2.max(1)], 1))
+
+
+def with_bodies(persons: Persons, skipped: Skipped) -> Persons:
+    """Those whose pose, betas and transl are numbers; the others are counted."""
+    finite = np.ones(len(persons.ids), bool)
+    for name in ("pose", "betas", "transl"):
+        values = np.isfinite(persons.more[name])
+        finite &= values.all(tuple(range(1, values.ndim)))
+    if finite.all():
+        return persons
+    rows: list[int] = np.flatnonzero(finite).tolist()
+    without = int(np.flatnonzero(~finite)[0])
+    skipped.add("persons whose body parameters are no numbers", persons.ids[without], int((~finite).sum()))
+
+    def kept(column: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        return None if column is None else column[rows]
+
+    return Persons(
+        ids=[persons.ids[i] for i in rows],
+        pictures=[persons.pictures[i] for i in rows],
+        native2d=kept(persons.native2d),
+        native3d=kept(persons.native3d),
+        intrinsics=kept(persons.intrinsics),
+        bbox=kept(persons.bbox),
+        people=kept(persons.people),
+        more={name: column[rows] for name, column in persons.more.items()},
+    )
 
 
 def _file(name: str) -> str:

@@ -12,7 +12,7 @@ every annotation, also persons without labelled joints and crowds, which COCO's 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from datamodules.readers.coco_style import Annotations, corners, in_picture, rea
 from datamodules.readers.files import read_json, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
-from metrics.truth import Truth
+
+if TYPE_CHECKING:
+    from metrics.truth import Truth
 
 JOINTS = 17
 

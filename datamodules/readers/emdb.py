@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.readers.base import READERS
-from datamodules.readers.body_labels import GENDERS, body_facts, body_name, boxes_or, place
+from datamodules.readers.body_labels import GENDERS, body_facts, body_name, boxes_or, place, with_bodies
 from datamodules.readers.files import read_pickle, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -80,7 +80,7 @@ class EmdbReader(IndexedReader):
         placed = place(body_name("smpl", gender), betas, pose.reshape(frames, 24, 3)[good], trans, camera)
         kept = np.flatnonzero(good)
         labelled = np.ones((len(kept), 24, 1))
-        return Persons(
+        persons = Persons(
             ids=[f"emdb/{folder}/{f:05d}" for f in kept.tolist()],
             pictures=[f"{folder}/images/{f:05d}.jpg" for f in kept.tolist()],
             native2d=np.concatenate([pixels, labelled], 2),
@@ -99,6 +99,7 @@ class EmdbReader(IndexedReader):
                 "group": np.full(len(kept), part["emdb1"] + 2 * part["emdb2"]),
             },
         )
+        return with_bodies(persons, self.skipped)
 
     def _number(self, path: Path) -> int:
         """Of the sequence: its place among all of EMDB's here."""

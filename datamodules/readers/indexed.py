@@ -147,17 +147,26 @@ class IndexedReader(PoseReader):
         numbers: dict[str, int] = {}  # of pictures; a picture's persons may lie in several files
         console = Console(stderr=True)
         for path in track(files, f"indexing {self.name} ({self.split})", transient=True, console=console):
-            try:
-                scanned = self.scan(path)
-                for persons in [scanned] if isinstance(scanned, Persons) else scanned:
-                    image = np.array([numbers.setdefault(p, len(numbers)) for p in persons.pictures], np.int32)
-                    people.extend([0] * (len(numbers) - len(people)))
-                    for number in image.tolist():  # also of those that are left out below: they are in the picture
-                        people[number] += 1
-                    if chunk := self._columns(persons, image, path):
-                        yield chunk
-            except OSError as error:
-                raise PosesynError(f"{path} cannot be read ({error}): check its disk and permissions") from error
+            for persons in self._scanned(path):
+                image = np.array([numbers.setdefault(p, len(numbers)) for p in persons.pictures], np.int32)
+                people.extend([0] * (len(numbers) - len(people)))
+                for number in image.tolist():  # also of those that are left out below: they are in the picture
+                    people[number] += 1
+                if chunk := self._columns(persons, image, path):
+                    yield chunk
+
+    def _scanned(self, path: Path) -> Iterator[Persons]:
+        """What :meth:`scan` gives; a file of the right kind with other things in it may fail there in any way."""
+        try:
+            scanned = self.scan(path)
+            yield from [scanned] if isinstance(scanned, Persons) else scanned
+        except OSError as error:
+            raise PosesynError(f"{path} cannot be read ({error}): check its disk and permissions") from error
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise PosesynError(
+                f"{path} does not hold what {self.name} should have there ({type(error).__name__}: {error}): "
+                "get the official file again"
+            ) from error
 
     def _columns(self, persons: Persons, image: Array, path: Path) -> dict[str, Any]:
         """One chunk as checked columns; persons that cannot be used are counted and left out."""

@@ -238,11 +238,13 @@ def from_mat(path: Path) -> Persons:
         for i, own in enumerate(points):
             for point in own:
                 joint = int(point["id"])
+                if not 0 <= joint < JOINTS:
+                    raise ValueError(f"a joint of number {joint}")
                 joints[i, joint] = float(point["x"]), float(point["y"])
                 labelled[i, joint] = True
                 if np.size(point.get("is_visible", ())) and str(point["is_visible"]):
                     state[i, joint] = int(point["is_visible"])
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
         raise PosesynError(
             f"{path} is not laid out as MPII's release ({error!r}): get the official file again"
         ) from None

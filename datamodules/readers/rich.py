@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from datamodules.readers.base import READERS
-from datamodules.readers.body_labels import GENDERS, Placed, body_facts, body_name, place, project
+from datamodules.readers.body_labels import GENDERS, Placed, body_facts, body_name, place, project, with_bodies
 from datamodules.readers.files import read_pickle, read_xml, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -104,7 +104,7 @@ class RichReader(IndexedReader):
                 )
             count = len(rows)
             relative = view.relative_to(self.root).as_posix()
-            yield Persons(
+            persons = Persons(
                 ids=[name for name, keep in zip(ids, inside, strict=True) if keep],
                 pictures=[f"{relative}/{pictures[f]}" for f in frames[rows].tolist()],
                 native3d=np.concatenate([placed.joints[inside], np.ones((count, 24, 1))], 2),
@@ -122,6 +122,7 @@ class RichReader(IndexedReader):
                     "subjects": np.full(count, len(np.unique(numbers))),
                 },
             )
+            yield with_bodies(persons, self.skipped)
 
     def _parameters(self, sequence: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
         """(N,) subjects, (N,) frames, and SMPL-X's parameters (N, ...) of a sequence."""

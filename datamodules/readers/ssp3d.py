@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.readers.base import READERS
+from datamodules.readers.body_labels import with_bodies
 from datamodules.readers.files import read_npz, safe_name, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -31,9 +32,7 @@ class Ssp3dReader(IndexedReader):
     """SSP-3D; ``root`` is the folder ``ssp_3d`` of its archive."""
 
     name = "ssp3d"
-    licence = (
-        "no licence stated by its authors (https://github.com/akashsengupta1997/SSP-3D): research, evaluation only"
-    )
+    licence = "MIT (the authors' repository); the pictures are frames of other people's videos"
     where = "unpack ssp_3d.zip of https://github.com/akashsengupta1997/SSP-3D; the root is its folder ssp_3d"
     skeleton = "coco17"
     body = "smpl"
@@ -60,7 +59,7 @@ class Ssp3dReader(IndexedReader):
         # Rows before columns, like the toolkit's crops.
         centre = shaped(labels["bbox_centres"], (n, 2), path, "bbox_centres")[:, ::-1]
         side = shaped(labels["bbox_whs"], (n,), path, "bbox_whs")[:, None]
-        return Persons(
+        persons = Persons(
             ids=[f"ssp3d/{Path(name).stem}" for name in names],
             pictures=[f"images/{name}" for name in names],
             native2d=joints,
@@ -75,6 +74,7 @@ class Ssp3dReader(IndexedReader):
                 "silhouette": np.stack([_silhouette(self.root / "silhouettes" / name) for name in names]),
             },
         )
+        return with_bodies(persons, self.skipped)
 
     def read_silhouette(self, i: int) -> npt.NDArray[np.bool_]:
         """(512,512) where person ``i`` is."""

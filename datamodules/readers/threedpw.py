@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
 from datamodules.readers.base import READERS
-from datamodules.readers.body_labels import boxes_or, project
+from datamodules.readers.body_labels import boxes_or, project, turned, with_bodies
 from datamodules.readers.files import read_pickle, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -69,7 +68,7 @@ class ThreeDPWReader(IndexedReader):
         frames, persons = columns["frame"].tolist(), columns["person"].tolist()
         number = [p.stem for p in self.label_files()].index(sequence)
         bbox, native3d = columns.pop("bbox"), columns.pop("native3d")
-        return Persons(
+        persons = Persons(
             ids=[f"3dpw/{sequence}/{f:05d}/{p}" for f, p in zip(frames, persons, strict=True)],
             pictures=[f"imageFiles/{sequence}/image_{f:05d}.jpg" for f in frames],
             native3d=native3d,
@@ -77,6 +76,7 @@ class ThreeDPWReader(IndexedReader):
             bbox=boxes_or(bbox, project(native3d[..., :3], intrinsics)),
             more={**columns, "sequence": np.full(len(frames), number)},
         )
+        return with_bodies(persons, self.skipped)
 
     def _track(
         self, labels: dict[str, Any], person: int, camera: npt.NDArray[np.float64], path: Path
@@ -101,8 +101,7 @@ class ThreeDPWReader(IndexedReader):
             self.skipped.add("persons in frames without a valid camera pose", name, int((~valid).sum()))
         turn, shift = camera[valid, :3, :3], camera[valid, :3, 3]
         seen = joints @ turn.transpose(0, 2, 1) + shift[:, None]
-        orient = Rotation.from_matrix(turn) * Rotation.from_rotvec(pose[:, 0]) if len(pose) else None
-        pose[:, 0] = pose[:, 0] if orient is None else orient.as_rotvec()
+        pose[:, 0] = turned(turn, pose[:, 0])
         found = np.greater(detected[..., 2:], 0)
         low = np.where(found, detected[..., :2], np.inf).min(1)
         high = np.where(found, detected[..., :2], -np.inf).max(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ def keypoint_ap(
     box_G4: Tensor | None = None,
     crowd_G: Tensor | None = None,
     sigmas: Sequence[float] = COCO_SIGMAS,
+    watch: Callable[[Any], None] | None = None,
 ) -> dict[str, float]:
     """AP and AR of detected persons over OKS 0.50:0.05:0.95, at most 20 detections per picture.
 
@@ -42,6 +44,7 @@ def keypoint_ap(
         box_G4: x, y, width, height; only used for annotations without labels. None: the box of the labels.
         crowd_G: annotations of crowds are ignored as well. None: none.
         sigmas: one per joint.
+        watch: is given pycocotools' evaluation, where there are detections (``metrics.functional.coco_resampled``).
 
     Returns:
         ``AP_NAMES`` to values in 0..1; -1 where there is nothing to find, as COCO says.
@@ -116,6 +119,8 @@ def keypoint_ap(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    if watch is not None:
+        watch(evaluation)
     return dict(zip(AP_NAMES, (float(v) for v in evaluation.stats), strict=True))
 
 

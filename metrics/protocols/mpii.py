@@ -1,7 +1,8 @@
 """MPII's PCKh: whole heads in the literature, but two code bases count them differently at 0.1.
 
 HRNet and mmpose leave pelvis and thorax out of the mean and weigh joints by how often they are labelled. HRNet's
-"Mean@0.1" reads entry 11 of the thresholds 0, 0.01, ..., which is 0.11; mmpose reads entry 10.
+"Mean@0.1" reads entry 11 of the thresholds 0, 0.01, ..., which is 0.11; mmpose reads entry 10. A joint at exactly the
+threshold is right for HRNet and wrong for mmpose; here it is wrong under both.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ _HIPS = ("left_hip", "right_hip")
 _DETECTED = (("detected", ">=", 1),)  # SPIN's box is that of the detected joints, the challenge skips the others too
 _VIBE, _PARE = "mkocabas/VIBE:README.md", "mkocabas/PARE:README.md"
 _CLIFF = "huawei-noah/noah-research:CLIFF/README.MD (names of the checkpoints)"
+_HMR2 = (
+    "Goel et al., ICCV 2023, as listed at https://cs.paperswithcode.com/paper/humans-in-4d-reconstructing-and-tracking"
+)
 _TOKENHMR, _HYBRIK = "saidwivedi/TokenHMR:README.md", "Jeff-sjtu/HybrIK:README.md"
 
 SPIN = protocol(
@@ -41,6 +44,9 @@ SPIN = protocol(
         Published("CLIFF ResNet-50 (3DPW in training)", "mpjpe", 72.0, _CLIFF),
         Published("CLIFF ResNet-50 (3DPW in training)", "pa_mpjpe", 45.7, _CLIFF),
         Published("CLIFF ResNet-50 (3DPW in training)", "pve", 85.3, _CLIFF),
+        Published("HMR 2.0", "mpjpe", 69.8, _HMR2),
+        Published("HMR 2.0", "pa_mpjpe", 44.4, _HMR2),
+        Published("HMR 2.0", "pve", 82.2, _HMR2),
         Published("TokenHMR", "mpjpe", 70.9, _TOKENHMR),
         Published("TokenHMR", "pa_mpjpe", 44.8, _TOKENHMR),
         Published("TokenHMR", "pve", 84.3, _TOKENHMR),

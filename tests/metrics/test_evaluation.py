@@ -145,8 +145,13 @@ def test_a_known_error(people: People) -> None:
     shifted = said.joints3d.copy()
     wrist = POSE32.index("left_wrist")
     shifted[:, wrist] += [0.0, 0.0, 0.048]
-    figures = evaluate(LABELS, replace(said, joints3d=shifted), truth).figures()
+    made = evaluate(LABELS, replace(said, joints3d=shifted), truth)
+    figures, parts = made.figures(), made.breakdown()["mpjpe"]
     assert figures[0].value == pytest.approx(48 / 24, abs=1e-9)
+    wanted = {name: 48.0 if name == "left_wrist" else 0.0 for name in SMPL24.joints}
+    assert parts["joints"] == pytest.approx(wanted, abs=1e-9)
+    assert sum(b["persons"] for b in parts["box_px"]) == 6
+    assert all(b["mean"] == pytest.approx(2) for b in parts["box_px"] + parts["labelled_joints"])
     assert 0 < figures[1].value < 48 / 4  # least squares spreads it
     pixels = said.joints2d.copy()
     side = (truth["bbox_xyxy"][:, 2:] - truth["bbox_xyxy"][:, :2]).max(1)

@@ -177,6 +177,9 @@ def test_damaged_and_hostile_label_files_are_refused(root: Path, tmp_path: Path)
         (lambda c: c["smpl"].update(betas=np.zeros(11)), r"smpl\.betas has the shape \(11,\)"),
         (lambda c: c.update(good_frames_mask=np.ones(7, bool)), r"camera\.extrinsics has the shape \(3, 4, 4\)"),
         (lambda c: c.update(gender="m"), "has the gender 'm'"),
+        (lambda c: c.update(gender=["male"]), r"does not hold what emdb should have there \(TypeError"),
+        (lambda c: c.update(emdb1=np.ones(3, bool)), r"does not hold what emdb should have there \(ValueError"),
+        (lambda c: c["bboxes"].update(invalid_idxs=None), "invalid_idxs has the shape"),
     ],
 )
 def test_contradictions_are_named(root: Path, people: People, edit: Callable[..., None], message: str) -> None:
@@ -185,6 +188,7 @@ def test_contradictions_are_named(root: Path, people: People, edit: Callable[...
         read(root)
 
 
-def test_nan_parameters_are_left_out(root: Path, people: People) -> None:
+def test_nan_parameters_are_left_out(root: Path, people: People, caplog: Any) -> None:
     change(root, people, lambda c: c["smpl"]["trans"].__setitem__(1, np.nan))
     assert list(read(root).index.ids) == ["emdb/P0/00_mvs_a/00000", "emdb/P0/00_mvs_a/00002"]
+    assert "1 persons whose body parameters are no numbers (as emdb/P0/00_mvs_a/00001)" in caplog.text

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from datamodules.readers.mpii import MpiiReader
 from human.errors import PosesynError
@@ -132,6 +133,32 @@ def test_json_that_is_not_mpii(tmp_path: Path, people: People, change: dict[str,
     path.write_text(json.dumps([{"image": "a.jpg"}]))
     with pytest.raises(PosesynError, match="without 'joints'"):
         MpiiReader(tmp_path, "train", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("number", [-1, 16])
+def test_a_joint_that_mpii_does_not_have(tmp_path: Path, people: People, number: int) -> None:
+    """A number below 0 would have been taken for a joint from the end."""
+    mpii.write(tmp_path, people, "mat")
+    path = tmp_path / "mpii_human_pose_v1_u12_1.mat"
+    content = loadmat(path)
+    points = content["RELEASE"]["annolist"][0, 0][0]["annorect"][0]["annopoints"][0][0][0][0][0][0]
+    points[0]["id"] = np.array([[float(number)]])
+    savemat(path, {"RELEASE": content["RELEASE"]})
+    with pytest.raises(PosesynError, match=f"not laid out as MPII's release.*a joint of number {number}"):
+        MpiiReader(tmp_path, "trainval", cache=tmp_path / "cache")
+    savemat(path, {"RELEASE": {"annolist": 3, "img_train": 1}})
+    with pytest.raises(PosesynError, match="not laid out as MPII's release"):
+        MpiiReader(tmp_path, "trainval", cache=tmp_path / "cache")
+
+
+def test_names_as_numbers_of_characters(tmp_path: Path, people: People) -> None:
+    """The converter of stacked hourglass networks writes them so."""
+    truth = mpii.write(tmp_path, people, "h5")
+    with h5py.File(tmp_path / "annot" / "valid.h5", "a") as file:
+        del file["imgname"]
+        file["imgname"] = np.array([[*name.encode(), 0, 0, 0] for name in truth.names], np.float64)
+    index = MpiiReader(tmp_path, "val", cache=tmp_path / "cache").index
+    assert next(iter(index.ids)) == "mpii/000005000/0"
 
 
 def test_nobody_labelled_and_not_finite(tmp_path: Path, people: People) -> None:

@@ -103,6 +103,11 @@ def test_ugly_confidences(root: Path, people: People) -> None:
     assert conf[16] == 0
 
 
+def test_a_person_without_a_body_is_left_out(root: Path, people: People) -> None:
+    change(root, people, lambda c: c["poses"][2].fill(np.inf))
+    assert list(read(root).index.ids) == ["ssp3d/00000-clip_0", "ssp3d/00001-clip_1"]
+
+
 def test_a_person_without_joints_is_left_out(root: Path, people: People, caplog: Any) -> None:
     change(root, people, lambda c: c["joints2D"][1].fill(0))
     assert list(read(root).index.ids) == ["ssp3d/00000-clip_0", "ssp3d/00002-clip_2"]

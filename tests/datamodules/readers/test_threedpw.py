@@ -120,6 +120,15 @@ def test_nan_poses_are_left_out(root: Path, people: People) -> None:
     assert f"3dpw/{SEQUENCE}/00001/0" not in list(read(root).index.ids)
 
 
+@pytest.mark.parametrize("broken", [np.nan, 0.0, -1.0])
+def test_a_camera_that_is_none_is_left_out(root: Path, people: People, broken: float) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["cam_poses"][1, :3, :3] = broken * np.eye(3)
+
+    change(root, people, spoil)
+    assert [i for i in read(root).index.ids if "/00001/" in i] == []
+
+
 def test_the_index_is_used_again_until_a_label_file_changes(
     root: Path, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +199,9 @@ def test_damaged_and_hostile_label_files_are_refused(root: Path, people: People,
         (lambda c: c["poses2d"].__setitem__(1, np.zeros((3, 18, 3))), "poses2d of person 1 has the shape"),
         (lambda c: c["genders"].__setitem__(0, "x"), "person 0 has 10 betas, gender 'x'"),
         (lambda c: c["betas"].__setitem__(0, np.zeros(4)), "person 0 has 4 betas"),
+        (lambda c: c.update(poses=5), r"does not hold what 3dpw should have there \(TypeError"),
+        (lambda c: c["genders"].__setitem__(0, ["m"]), r"does not hold what 3dpw should have there \(TypeError"),
+        (lambda c: c.update(cam_poses=None), "cam_poses has the shape"),
     ],
 )  # fmt: skip
 def test_contradictions_are_named(root: Path, people: People, edit: Callable[..., None], message: str) -> None:

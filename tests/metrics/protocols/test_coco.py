@@ -40,6 +40,10 @@ def truth(root: Path) -> Truth:
     return CocoReader(root, "val", cache=root / "cache").truth()
 
 
+def figures(said: Predictions, truth: Truth) -> dict[str, float]:
+    return {name: value for name, (value, _, _) in average_precision(AP, said, truth).items()}
+
+
 def persons(truth: Truth) -> Predictions:
     """The labels of those who have any, as predictions of all 17 joints."""
     rows = np.flatnonzero((truth["native2d"][..., 2] > 0).any(1))
@@ -69,14 +73,14 @@ def official(labels: Path, predicted: Predictions) -> dict[str, float]:
 
 
 def test_the_labels_have_full_precision(truth: Truth) -> None:
-    figures = evaluate(AP, persons(truth), truth).figures()
-    assert [f.metric for f in figures] == list(AP.metrics)
-    for figure in figures:
+    found = evaluate(AP, persons(truth), truth).figures()
+    assert [f.metric for f in found] == list(AP.metrics)
+    for figure in found:
         if figure.metric == "ap_l":
             assert np.isnan(figure.value)  # nobody here is 96 px wide and tall
         else:
             assert figure.value == pytest.approx(100)
-        assert (figure.count, figure.unit) == (8, "%")
+        assert (figure.count, figure.missing, figure.unit) == (6, 0, "%")
 
 
 def test_hmr2_round_trip(truth: Truth) -> None:
@@ -107,7 +111,7 @@ def test_a_known_error_is_its_similarity(truth: Truth) -> None:
 
     similarity = oks(*map(torch.as_tensor, (moved.joints2d, target[..., :2], rows["area"], target[..., 2])))
     np.testing.assert_allclose(similarity.numpy(), 0.72, atol=1e-5)
-    found = average_precision(AP, moved, truth)
+    found = figures(moved, truth)
     assert found["ap"] == pytest.approx(50)
     assert (found["ap_50"], found["ap_75"]) == (pytest.approx(100), pytest.approx(0))
     assert found["ar"] == pytest.approx(50)
@@ -119,7 +123,7 @@ def test_mistakes_show(truth: Truth) -> None:
     other_picture = replace(said, pictures=[*said.pictures[2:], *said.pictures[:2]])
     shifted = replace(said, joints2d=said.joints2d + 20)
     for mistake in (swapped, other_picture, shifted):
-        assert average_precision(AP, mistake, truth)["ap"] < 60
+        assert figures(mistake, truth)["ap"] < 60
 
 
 def test_false_alarms_cost_and_crowds_excuse(truth: Truth) -> None:
@@ -138,8 +142,8 @@ def test_false_alarms_cost_and_crowds_excuse(truth: Truth) -> None:
             pictures=[*said.pictures, said.pictures[0]],
         )
 
-    assert average_precision(AP, with_one_more(far), truth)["ap"] < 90
-    assert average_precision(AP, with_one_more(inside), truth)["ap"] == pytest.approx(100)
+    assert figures(with_one_more(far), truth)["ap"] < 90
+    assert figures(with_one_more(inside), truth)["ap"] == pytest.approx(100)
 
 
 def test_against_the_evaluator_on_the_file(root: Path, truth: Truth) -> None:
@@ -155,7 +159,7 @@ def test_against_the_evaluator_on_the_file(root: Path, truth: Truth) -> None:
         score=rng.uniform(0.2, 1, len(rows)),
     )
     expected = official(root / "annotations" / "person_keypoints_val2017.json", noisy)
-    found = average_precision(AP, noisy, truth)
+    found = figures(noisy, truth)
     assert 10 < expected["ap"] < 90
     for name, value in expected.items():
         if value < 0:
@@ -173,18 +177,18 @@ def test_detections_through_the_reader(root: Path) -> None:
     said = Predictions(
         boxes.index.ids, skeleton="coco17", joints2d=joints, score=boxes.index.extras["score"], pictures=boxes.pictures
     )
-    figures = {f.metric: f for f in evaluate(AP, said, truth).figures()}
-    assert figures["ap"].value == pytest.approx(100)  # the false alarm has the lowest score
-    assert figures["ap"].missing == 0
+    ap = evaluate(AP, said, truth).figures()[0]
+    assert ap.value == pytest.approx(100)  # the false alarm has the lowest score
+    assert (ap.count, ap.missing) == (6, 0)
 
 
 def test_what_cannot_be_evaluated_is_said(truth: Truth) -> None:
     said = persons(truth)
     with pytest.raises(PosesynError, match="does not say its picture"):
-        average_precision(AP, replace(said, ids=[f"x{i}" for i in range(6)], pictures=[]), truth)
-    assert average_precision(AP, replace(said, score=np.full(6, np.nan)), truth)["ap"] == 0
+        figures(replace(said, ids=[f"x{i}" for i in range(6)], pictures=[]), truth)
+    assert figures(replace(said, score=np.full(6, np.nan)), truth)["ap"] == 0
     nobody = replace(said, joints2d=np.full_like(said.joints2d, np.nan))
-    assert average_precision(AP, nobody, truth)["ap"] == 0
+    assert figures(nobody, truth)["ap"] == 0
     assert not evaluate(AP, replace(said, joints2d=None), truth).figures()
     assert "no 2D joints" in evaluate(AP, replace(said, joints2d=None), truth).notes[0]
     with pytest.raises(PosesynError, match=r"mixes pck@0\.1 with figures of a whole set"):
@@ -195,7 +199,7 @@ def test_a_body_estimators_joints_are_taken_by_name(truth: Truth) -> None:
     said = persons(truth)
     joints, _ = convert(said.joints2d, np.ones(said.joints2d.shape[:2]), "coco17", "pose32")
     same = Predictions(said.ids, skeleton="pose32", joints2d=joints)
-    assert average_precision(AP, same, truth)["ap"] == pytest.approx(100)
+    assert figures(same, truth)["ap"] == pytest.approx(100)
     assert values(HMR2, same, truth) == {"pck@0.05": 100, "pck@0.1": 100}
 
 
@@ -208,14 +212,25 @@ def test_real_samples(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "val2017").symlink_to(samples)
     truth = CocoReader(tmp_path, "val", cache=tmp_path / "cache").truth()
     said = persons(truth)
-    assert average_precision(AP, said, truth)["ap"] == pytest.approx(official(labels, said)["ap"])
-    assert average_precision(AP, said, truth)["ap"] == pytest.approx(100)
+    assert figures(said, truth)["ap"] == pytest.approx(official(labels, said)["ap"])
+    assert figures(said, truth)["ap"] == pytest.approx(100)
     noise = np.random.default_rng(0).normal(0, 6, said.joints2d.shape)
     noisy = replace(said, joints2d=said.joints2d + noise, score=np.linspace(1, 0.5, len(said)))
     expected = official(labels, noisy)
     assert 5 < expected["ap"] < 95
-    found = average_precision(AP, noisy, truth)
+    found = figures(noisy, truth)
     for name in FIGURES:
         if expected[name] >= 0:
             assert found[name] == pytest.approx(expected[name], rel=1e-9)
     assert json.loads(labels.read_text())["annotations"]
+
+
+def test_intervals_hold_the_figure_and_are_the_same_again(truth: Truth) -> None:
+    said = persons(truth)
+    noise = np.random.default_rng(0).normal(0, 5, said.joints2d.shape)
+    noisy = replace(said, joints2d=said.joints2d + noise, score=np.linspace(1, 0.5, len(said)))
+    first, again = (evaluate(AP, noisy, truth).figures()[0] for _ in range(2))
+    assert first == again
+    assert 0 < first.low < first.value < first.high < 100
+    perfect_one = evaluate(AP, said, truth).figures()[0]
+    assert (perfect_one.low, perfect_one.high) == (pytest.approx(100), pytest.approx(100))
