@@ -68,6 +68,7 @@ class AgoraReader(IndexedReader):
     skeleton = "smplx55"
     body = "smplx"
     splits = ("validation", "train")
+    may_lack = ("pose", "betas", "transl")
     size: str = "1280x720"
     everyone: bool = False
     _told = False

@@ -247,7 +247,7 @@ def _write_parquet(path: Path, columns: Mapping[str, Any], rows: int) -> None:
     for first in range(0, rows, _GROUP):
         part = {name: column[first : first + _GROUP] for name, column in columns.items()}
         table = pa.table({name: _as_arrow(name, column) for name, column in part.items()})
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=list(TEXT))
         writer.write_table(table)
     if writer is not None:
         writer.close()

@@ -36,7 +36,7 @@ class Persons:
     native2d (N,J,3) and/or native3d (N,J,4) in the reader's skeleton. Without ``native2d`` the 3D joints are projected
     by ``intrinsics`` (N,3,3). ``bbox`` (N,4) px: the set's own box where the protocol wants it, else it is the tight
     box of the 2D joints with confidence. ``people`` (N,): persons in the picture where not all are listed. ``more``:
-    further columns of ``base.EXTRAS``; a body (``pose``, ``betas``, ``transl``) that a person lacks is all NaN.
+    further columns of ``base.EXTRAS``; of a body, what a person lacks (see ``may_lack``) is all NaN.
     """
 
     ids: Sequence[str]
@@ -71,6 +71,8 @@ class IndexedReader(PoseReader):
     version: ClassVar[int] = 1
     #: Fewest 2D joints with confidence that a person needs.
     least_joints: ClassVar[int] = 2
+    #: Of pose, betas and transl, those that a person may lack, all NaN; else who lacks one is left out.
+    may_lack: ClassVar[tuple[str, ...]] = ()
     checked = True  # when it was built
 
     def __init__(self, root: str | Path, split: str | None = None, cache: str | Path | None = None) -> None:
@@ -199,7 +201,9 @@ class IndexedReader(PoseReader):
                 raise KeyError(f"{self.name}: no column is called {name!r}; known: {', '.join(EXTRAS)}")
             if name in ("pose", "betas", "transl"):
                 finite = np.isfinite(np.asarray(column, np.float64).reshape(n, -1))
-                reasons[f"persons whose {name} is not finite"] = ~finite.all(1) & finite.any(1)
+                reasons[f"persons whose {name} is not finite"] = ~finite.all(1) & (
+                    finite.any(1) | (name not in self.may_lack)
+                )
         keep = np.ones(n, bool)
         for reason, bad in reasons.items():
             for i in np.flatnonzero(bad & keep).tolist():

@@ -146,8 +146,8 @@ def test_3d_labels_can_be_hidden(lspet_root: Path) -> None:
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PosesynError, match=r"no-such-folder"):
         _ = real(tmp_path / "no-such-folder").size
-    with pytest.raises(PosesynError, match=r"no reader is called 'kokko'; known: .*lspet"):
-        _ = RealSource("kokko").size
+    with pytest.raises(PosesynError, match=r"no reader is called 'cocoa'; known: .*lspet"):
+        _ = RealSource("cocoa").size
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,16 @@ def test_a_body_that_is_not_there_is_nan_and_a_broken_one_is_left_out(tmp_path: 
     betas = {"a": [0.5] * 10, "b": [float("nan")] * 10, "c": [0.1] * 9 + [float("inf")]}
     root = write(tmp_path / "listed", {"s": [person(n, "images/0.png", betas=b) for n, b in betas.items()]})
     reader = read(root)
-    assert list(reader.index.ids) == ["a", "b"]
-    assert np.isnan(reader.index.extras["betas"][1]).all()
-    assert reader.skipped.lines() == ["1 persons whose betas is not finite (as c)"]
+    assert list(reader.index.ids) == ["a"]
+    assert reader.skipped.lines() == ["2 persons whose betas is not finite (as b, c)"]
+
+    class Partial(ListedReader):
+        name, may_lack = "partial", ("betas",)
+
+    partial = Partial(root, cache=tmp_path / "cache")
+    assert list(partial.index.ids) == ["a", "b"]
+    assert np.isnan(partial.index.extras["betas"][1]).all()
+    assert partial.skipped.lines() == ["1 persons whose betas is not finite (as c)"]
 
 
 def test_joints_in_3d_are_projected_and_behind_the_camera_is_told(tmp_path: Path) -> None:
