@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +18,8 @@ import pytest
 
 from datamodules.readers.index_store import Names, Skipped, index_folder, open_index, open_or_build, stamp
 from human.errors import PosesynError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def chunk(first: int, count: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_nobody_is_an_index_too(tmp_path: Path) -> None:
         assert (stored.columns, stored.skipped) == ({}, ["1 persons (as x)"])
 
 
-def _race(folder: Path, log: Path, start: Any) -> None:
+def _race(folder: Path, log: Path) -> None:
     def slow() -> Iterator[dict[str, Any]]:
         with log.open("a") as file:
             file.write("built\n")
@@ -90,22 +90,25 @@ def _race(folder: Path, log: Path, start: Any) -> None:
             time.sleep(0.1)
             yield part
 
-    start.wait()
+    with log.open("a") as file:
+        file.write("started\n")
+    while log.read_text().count("started") < 2:
+        time.sleep(0.02)
     stored = open_or_build(folder, slow, Skipped(), [2, 2, 2])
     with log.open("a") as file:
         file.write(f"opened {len(stored.columns['ids'])}\n")
 
 
+def _process(*words: str | Path) -> subprocess.Popen[bytes]:
+    """This module's ``main`` in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", __name__, *map(str, words)], cwd=ROOT)
+
+
 def test_of_two_processes_one_builds(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    start = context.Barrier(2)
-    racers = [context.Process(target=_race, args=(tmp_path / "i", tmp_path / "log", start)) for _ in range(2)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join(600)
-        assert racer.exitcode == 0
-    assert sorted((tmp_path / "log").read_text().split("\n")) == ["", "built", "opened 6", "opened 6"]
+    racers = [_process("race", tmp_path / "i", tmp_path / "log") for _ in range(2)]
+    assert [racer.wait(300) for racer in racers] == [0, 0]
+    told = sorted((tmp_path / "log").read_text().split())
+    assert told == ["6", "6", "built", "opened", "opened", "started", "started"]
 
 
 def _hang(folder: Path, reached: Path) -> None:
@@ -118,15 +121,13 @@ def _hang(folder: Path, reached: Path) -> None:
 
 
 def test_a_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_hang, args=(tmp_path / "i", tmp_path / "reached"))
-    process.start()
-    deadline = time.monotonic() + 600
+    process = _process("hang", tmp_path / "i", tmp_path / "reached")
+    deadline = time.monotonic() + 300
     while not (tmp_path / "reached").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
         time.sleep(0.02)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    process.kill()
+    process.wait()
     assert not (tmp_path / "i").exists()
     assert len(list(tmp_path.glob(".i.*"))) == 1  # what it had written
     assert len(build(tmp_path / "i").columns["ids"]) == 6
@@ -328,3 +329,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
     before, _, after, _, ids = _memory(folder, count)  # opening, and reading parts of it
     assert ids == count * len("set/000000000")
     assert after - before < 8
+
+
+if __name__ == "__main__":
+    {"race": _race, "hang": _hang}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
