@@ -321,6 +321,7 @@ class RenderedEngine(Engine):
             banks,
             self.size,
             self.supersample,
+            maps=False,
         )
 
     def _on(self, device: torch.device) -> tuple[DressedBody, Banks]:
