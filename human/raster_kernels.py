@@ -84,9 +84,11 @@ def draw(
     """
     face = faces[f]
     p0 = screen[b, face[0]]
+    if p0[2] == 0:  # (asked first: all of a layer that nobody wears is like this)
+        return
     p1 = screen[b, face[1]]
     p2 = screen[b, face[2]]
-    if p0[2] == 0 or p1[2] == 0 or p2[2] == 0:
+    if p1[2] == 0 or p2[2] == 0:
         return
     if (p0[2] & p1[2] & p2[2]) < 0:
         return

@@ -19,9 +19,7 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 def key_hash(*key: int | str) -> int:
     """128-bit hash of a tuple of integers and strings; the same on every machine."""
-    text = "\x1f".join(
-        f"{type(part).__name__[0]}{part}" for part in (int(p) if not isinstance(p, str) else p for p in key)
-    )
+    text = "\x1f".join([f"s{part}" if isinstance(part, str) else f"i{int(part)}" for part in key])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 

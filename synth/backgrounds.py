@@ -19,6 +19,7 @@ from human.rng import generator
 
 _MAX_SIDE = 512  # pictures are kept no larger: a crop is rarely shown above 256 px
 _MIN_SIDE = 16
+_LOG_LEVELS = np.log(np.linspace(1e-12, 1, 256))
 
 
 class BackgroundBank:
@@ -155,14 +156,14 @@ def _jitter_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         saturation = float(rng.uniform(0.3, 1.4))
         image = cv2.addWeighted(image, saturation, cv2.merge([grey, grey, grey]), 1 - saturation, 0)
     gain_3 = rng.uniform(0.75, 1.15) * rng.uniform(0.9, 1.1, 3)
-    level = np.linspace(0, 1, 256)[:, None] ** rng.uniform(0.7, 1.5) * gain_3 + rng.uniform(-0.06, 0.06)
-    return cv2.LUT(image, (level * 255).clip(0, 255).astype(np.uint8)[None])
+    level = np.exp(rng.uniform(0.7, 1.5) * _LOG_LEVELS)[:, None] * (255 * gain_3) + 255 * rng.uniform(-0.06, 0.06)
+    return cv2.LUT(image, np.minimum(np.maximum(level, 0), 255).astype(np.uint8)[None])
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
     """Mostly muted, as walls and floors are: (3,) float32, 0..255."""
     grey, tint = rng.uniform(20, 235), rng.normal(0, 1, 3)
-    return np.clip(grey + tint * (45 if rng.random() < 0.3 else 14), 0, 255).astype(np.float32)
+    return np.minimum(np.maximum(grey + tint * (45 if rng.random() < 0.3 else 14), 0), 255).astype(np.float32)
 
 
 def _noise(rng: np.random.Generator, channels: int) -> np.ndarray:

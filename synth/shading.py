@@ -76,6 +76,7 @@ def shade_shot(
     *,
     tone_curve: bool = True,
     sun_side: int | None = None,
+    maps: bool = True,
 ) -> Shaded:
     """Draw B people over their backgrounds.
 
@@ -89,6 +90,7 @@ def shade_shot(
         supersample: samples per pixel each way that decide coverage.
         tone_curve: False gives 255 x linear radiance instead of display values (backgrounds stay as they are).
         sun_side: side of the sun's shadow map, pixels; None suits ``size``.
+        maps: False leaves depth and layer empty, (B,0,0).
 
     Raises:
         PosesynError: a shape does not fit.
@@ -138,6 +140,7 @@ def shade_shot(
             size,
             supersample,
             sun_side or max(96, 3 * size // 4),
+            maps,
         )
     )
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: On the CPU this many fine pixels are drawn at a time: fewer stay nearer to the cache, but take more launches.
 CHUNK = 1 << 20
+#: Depth where there is nobody (metres).
+_FAR = 1.0e4
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Mesh:
     radii: Any
     anatomy: Any
     culled: int
+    skin: int
     casters: Any
     keep: list[Tensor]
 
@@ -72,6 +75,7 @@ def mesh_of(dressed: Dressed, places: Places) -> Mesh:
         wp.from_torch(radii),
         surface_kernels.vec16(places.anatomy.tolist()),
         culled,
+        int(faces[:culled].max()) + 1 if culled else 0,
         vectors(casters, wp.vec3i),
         [faces, layers, fields, uv, balls, radii, casters],
     )
@@ -141,18 +145,21 @@ def draw(
     size: int,
     factor: int,
     side: int,
+    maps: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(image (B,H,W,3), coverage, depth, layer (B,H,W)); see :func:`synth.shading.shade_shot`."""
     device = verts.device
     batch, count = verts.shape[:2]
     fine, pixels, half = factor * size, size * size, (size + 1) // 2
     image = torch.empty(batch, pixels, 3, device=device)
-    coverage, depth = (torch.empty(batch, pixels, device=device) for _ in range(2))
-    layer = torch.empty(batch, pixels, dtype=torch.int32, device=device)
+    coverage = torch.zeros(batch, pixels, device=device)
+    depth = torch.zeros(batch, pixels if maps else 0, device=device)
+    layer = torch.full(depth.shape, -1, dtype=torch.int32, device=device)
     rows = cameras_B33[:, :2].contiguous()
     flat = torch.stack([rows[:, 0, 0], rows[:, 1, 1], rows[:, 0, 2], rows[:, 1, 2]], 1)
     terms, sun, up = (vectors(t, wp.vec3) for t in light)
     occlusion, gloss, shadow, softness = (wp.from_torch(t) for t in strengths)
+    lenses = vectors(rows, rk.mat23)
     verts_w, cut_w, views = vectors(verts, wp.vec3), wp.from_torch(cut), vectors(flat, wp.vec4)
     kind, worn = (t.to(torch.int32).contiguous() for t in (outfit.kind, outfit.layer))
     params = outfit.params.float().contiguous()
@@ -181,26 +188,27 @@ def draw(
     ground_t, distance_t = scratch["ground"], scratch["distance"]
     for first in range(0, batch, step):
         n = min(step, batch - first)
-        part = slice(first, first + n)
-        keys, sun_keys = wp.from_torch(keys_t[:n].zero_()), wp.from_torch(sun_t[:n].zero_())
+        keys, sun_keys = wp.from_torch(keys_t[:n]), wp.from_torch(sun_t[:n].zero_())
         screen, sun_screen = (vectors(t[:n], wp.vec3i) for t in (screen_t, sun_screen_t))
         bounds, frames = wp.from_torch(bounds_t[:n].fill_(1e9)), vectors(frames_t[:n].view(n, 1, 4, 4), sk.mat44)
         ground, box = wp.from_torch(ground_t[:n]), wp.from_torch(box_t[:n].fill_(1 << 29))
-        samples, distances = wp.from_torch(samples_t[:n]), wp.from_torch(distance_t[:n])
-        here = [vectors(verts[part], wp.vec3), vectors(rows[part], rk.mat23), wp.from_torch(cut[part])]
+        samples, distances = wp.from_torch(samples_t[:n].zero_()), wp.from_torch(distance_t[:n].fill_(_FAR))
+        here = wp.from_torch(cut[first : first + n])
         faces = len(mesh.keep[0])
         # --- the camera's view
-        launch(rk.project_kernel, n, count, [*here, NEAR], [screen], device)
-        launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here[2], fine, fine, mesh.culled], [keys], device)
-        launch(ck.box_kernel, n, count, [screen, cut_w, factor, first], [box], device)
+        inputs = [verts_w, lenses, cut_w, sun, up, NEAR, mesh.skin, factor, first]
+        launch(ck.view_kernel, n, count, inputs, [screen, box, bounds], device, span=256)
+        launch(ck.clear_kernel, n, size, [box, size, factor], [keys], device)
+        launch(rk.raster_kernel, n, faces, [screen, mesh.faces, here, fine, fine, mesh.culled], [keys], device)
         scanned = [samples, distances, *outputs]
         launch(ck.scan_kernel, n, pixels, [keys, mesh.layers, box, size, size, factor, first], scanned, device)
         # --- the sun's
-        launch(dk.bound_kernel, n, count // 3, [verts_w, cut_w, sun, up, first], [bounds], device, span=256)
         launch(dk.frame_kernel, n, 1, [bounds, sun, side, first], [frames], device)
-        launch(dk.sun_project_kernel, n, count, [verts_w, cut_w, sun, frames, side, first], [sun_screen], device)
+        launch(
+            dk.sun_project_kernel, n, count, [verts_w, cut_w, sun, frames, mesh.skin, side, first], [sun_screen], device
+        )
         cast_by = len(mesh.keep[-1])
-        inputs = [sun_screen, mesh.casters, here[2], side, side, cast_by]
+        inputs = [sun_screen, mesh.casters, here, side, side, cast_by]
         launch(rk.raster_kernel, n, cast_by, inputs, [sun_keys], device)
         # --- pictures
         cast = [
@@ -226,4 +234,5 @@ def draw(
         launch(sk.shade_kernel, n, pixels, [*seen, *made_of, *lit, *place], [vectors(image, wp.vec3)], device)
     _give_back(shapes, scratch, device)
     shape = (batch, size, size)
-    return image.view(*shape, 3), coverage.view(shape), depth.view(shape), layer.view(shape)
+    rest = shape if maps else (batch, 0, 0)
+    return image.view(*shape, 3), coverage.view(shape), depth.view(rest), layer.view(rest)

@@ -21,8 +21,9 @@ wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 #: The sun's camera stands this many radii of the person away: nearly parallel rays.
 SUN_DISTANCE = wp.constant(12.0)
-#: Bounds are taken over every so many vertices, and widened by as much as that may miss (metres).
-BOUND_STEP = wp.constant(3)
+#: The cut of a layer that is not worn (synth.drape_kernels).
+NOT_WORN = wp.constant(-1.0)
+#: Bounds are taken over some of the vertices, and widened by as much as that may miss (metres).
 BOUND_MARGIN = wp.constant(0.04)
 #: A surface is in shadow from BIAS behind what the sun sees, fully from BIAS + SOFT on; it is looked up OFFSET outside
 #: itself, along its normal (metres).
@@ -47,32 +48,6 @@ def sun_axes(sun: wp.vec3) -> wp.mat33:
     x = wp.normalize(wp.cross(helper, forward))
     y = wp.cross(forward, x)
     return wp.mat33(x[0], x[1], x[2], y[0], y[1], y[2], forward[0], forward[1], forward[2])
-
-
-@wp.kernel
-def bound_kernel(
-    verts: wp.array2d[wp.vec3],
-    cut: wp.array2d[wp.float32],
-    sun: wp.array2d[wp.vec3],
-    up: wp.array[wp.vec3],
-    first: int,
-    span: int,
-    out: wp.array2d[wp.float32],
-):
-    """Least x, -x, y, -y, z, -z in the sun's frame and least height, of what is drawn; minima round nothing."""
-    local, group = wp.tid()
-    b = first + local
-    axes = sun_axes(sun[b, 0])
-    big = float(1.0e9)
-    low = vec8(big, big, big, big, big, big, big, big)
-    for i in range(group * span, wp.min((group + 1) * span, verts.shape[1] / BOUND_STEP)):
-        v = i * BOUND_STEP
-        if cut[b, v] >= 0.0:
-            p = verts[b, v]
-            q = axes * p
-            low = wp.min(low, vec8(q[0], -q[0], q[1], -q[1], q[2], -q[2], wp.dot(up[b], p), big))
-    for k in range(7):
-        wp.atomic_min(out, local, k, low[k])
 
 
 @wp.kernel
@@ -118,12 +93,16 @@ def sun_project_kernel(
     cut: wp.array2d[wp.float32],
     sun: wp.array2d[wp.vec3],
     frames: wp.array2d[mat44],
+    skin: int,
     side: int,
     first: int,
     span: int,
     screen: wp.array2d[wp.vec3i],
 ):
-    """As human.raster_kernels.project_kernel, for the sun's camera; nothing where there is no sun."""
+    """As human.raster_kernels.project_kernel, for the sun's camera; nothing where there is no sun.
+
+    Beyond the first ``skin`` vertices, layers that nobody wears are passed over.
+    """
     local, group = wp.tid()
     b = first + local
     frame = frames[local, 0]
@@ -131,7 +110,8 @@ def sun_project_kernel(
     shines = wp.length_sq(sun[b, 1]) > 0.0 and frame[3, 2] < 1.0e6
     for v in range(group * span, wp.min((group + 1) * span, verts.shape[1])):
         out = wp.vec3i(0, 0, 0)
-        if shines:
+        inside = cut[b, v]
+        if shines and (v < skin or inside != NOT_WORN):
             q = sun_view(frame, verts[b, v])
             inverse = 1.0 / q[2]
             u = frame[3, 0] * q[0] * inverse + centre
@@ -139,7 +119,7 @@ def sun_project_kernel(
             if inverse > 0.0 and wp.abs(u) < 16000.0 and wp.abs(w) < 16000.0:
                 scale = float(SUBPIXEL)
                 bits = wp.cast(inverse, wp.int32)
-                bits = wp.where(cut[b, v] >= 0.0, bits, bits | ~INVERSE_BITS)
+                bits = wp.where(inside >= 0.0, bits, bits | ~INVERSE_BITS)
                 out = wp.vec3i(int(wp.rint(u * scale)), int(wp.rint(w * scale)), bits)
         screen[local, v] = out
 

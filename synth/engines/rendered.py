@@ -39,7 +39,7 @@ from synth.shot import Person, Shot
 from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 4
+_VERSION = 5
 _PRINTS, _PRINT_SIDE = 48, 64
 _SETTINGS = {
     "outfit": OutfitConfig,
@@ -321,6 +321,7 @@ class RenderedEngine(Engine):
             banks,
             self.size,
             self.supersample,
+            maps=False,
         )
 
     def _on(self, device: torch.device) -> tuple[DressedBody, Banks]:
