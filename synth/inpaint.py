@@ -68,7 +68,9 @@ def person_mask(
     if len(trunk) > 2:
         cv2.fillConvexPoly(mask, cv2.convexHull(np.array(trunk, dtype=np.float32)).astype(np.int32), 1)
     stroke([*trunk, *trunk[:1]], _TRUNK_MARGIN)
-    neck = at.get("upper_neck", at.get("neck"))
+    neck = next((at[n] for n in ("upper_neck", "neck", "thorax") if n in at), None)
+    if neck is None and "left_shoulder" in at and "right_shoulder" in at:
+        neck = (at["left_shoulder"] + at["right_shoulder"]) / 2
     if "head_top" in at and neck is not None:
         disc((at["head_top"] + neck) / 2, _HEAD_RADIUS)
         stroke([at["head_top"], neck], 0.5)
