@@ -74,24 +74,32 @@ class Benchmark(Callback):
             "image_size": data.size,
             "box_scale": data.box_scale,
         }
-        for name in self._names:
-            self._check(name, trainer.is_global_zero)
+        before = {name: self._before(name) for name in self._names}
+        trainer.strategy.barrier("benchmark looked at")
+        if trainer.is_global_zero:
+            for _, stale in before.values():
+                for path in stale:
+                    path.unlink()
         trainer.strategy.barrier("benchmark")
-        data.done = lambda name: set(self.load(name).ids)
+        data.done = lambda name: before[name][0]
 
-    def _check(self, name: str, mine: bool) -> None:
+    def _before(self, name: str) -> tuple[set[str], list[Path]]:
+        """Persons of whom these weights' predictions are there, and files of others, which are to go."""
+        done: set[str] = set()
+        stale: list[Path] = []
         for path in sorted(self.set_folder(name).glob("*.npz")):
-            _, maker = read_predictions(path)
+            said, maker = read_predictions(path)
             differs = [key for key, value in self._maker.items() if maker.get(key) != value]
             if not differs:
-                continue
-            if not self.overwrite:
+                done.update(said.ids)
+            elif self.overwrite:
+                stale.append(path)
+            else:
                 raise PosesynError(
                     f"{path.parent} holds predictions that were made differently ({', '.join(differs)}): choose "
                     "another --out, or say --overwrite"
                 )
-            if mine:
-                path.unlink()
+        return done, stale
 
     def load(self, name: str) -> Predictions:
         """What was predicted of a set so far."""
@@ -161,11 +169,9 @@ def in_picture(estimator: PoseEstimator, outputs: Prediction, batch: PoseBatch, 
     cameras = back @ batch.intrinsics.cpu()[torch.from_numpy(good)]
     pelvis = transl_in_picture(prediction.transl, prediction.intrinsics, back, cameras)
     pose = torch.cat([prediction.global_orient[:, None], prediction.body_pose], 1)
-    device = prediction.betas.new_zeros(len(rows), 3)
-    body = estimator.body
-    at = body.get_buffer("v_template").device
-    still = torch.zeros(len(rows), 23, 3, device=at), device.to(at)
-    rest = body.joints(prediction.betas.to(at), *still)[:, 0].cpu()
+    betas = prediction.betas.to(estimator.body.v_template)
+    still = betas.new_zeros(len(rows), 23, 3), betas.new_zeros(len(rows), 3)
+    rest = estimator.body.joints(betas, *still)[:, 0].cpu()
     # Boxes of a detector: the evaluation looks for their persons itself.
     detected = "score" in index.extras
     return Predictions(

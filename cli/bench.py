@@ -102,7 +102,7 @@ def predict(args: argparse.Namespace, readers: dict[str, PoseReader]) -> tuple[d
     import lightning as L
 
     from callbacks.benchmark import Benchmark
-    from cli.export import config_of, load_estimator
+    from cli.estimator import config_of, load_estimator
     from cli.lightning import quiet
     from datamodules.benchmark import BenchmarkData
 

@@ -11,6 +11,7 @@ every annotation, also persons without labelled joints and crowds, which COCO's 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,9 @@ class CocoStyleReader(IndexedReader):
     #: Whether persons without a labelled joint, and crowds, are in the index.
     everyone: bool = False
 
+    @abstractmethod
     def picture_folder(self) -> str:
         """Below the root."""
-        raise NotImplementedError
 
     def persons(self, found: Annotations) -> Persons:
         everybody = in_picture(found.files, 1 + found.crowd)  # a crowd is more than one

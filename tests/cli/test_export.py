@@ -10,16 +10,15 @@ import pytest
 import torch
 import yaml
 
+from cli.estimator import config_of, load_estimator
 from cli.export import (
     INPUTS,
     OUTPUTS,
     Exported,
     compare,
-    config_of,
     example,
     export,
     inputs_of,
-    load_estimator,
     trace,
     write,
 )
