@@ -210,8 +210,8 @@ class MotionDataModule(L.LightningDataModule):
         own = {"seed": self.seed, "motions": len(self.clips), "batch_size": self.batch_size}
         if state_dict["draws"] != own:
             raise PosesynError(
-                f"the checkpoint was made with {state_dict['draws']}, the data now has {own}: resume with the run's own "
-                "config.yaml and data, or start a new run"
+                f"the checkpoint was made with {state_dict['draws']}, the data now has {own}: resume with the run's "
+                "own config.yaml and data, or start a new run"
             )
         self._loader_state = state_dict["loader"]
 

@@ -2,9 +2,9 @@
 
 Motion synthesis starts from one pose, repeated for 30 frames, that an estimator got wrong, and has to move from it to
 what the caption says. No recording looks like that. Here a motion is a row of segments, each a pose that is held or an
-excerpt of a recording; between two segments all joints turn on the shortest way (slerp), slow at both ends. Most motions
-start with a hold of 30 frames, often of a disturbed pose: what is wrong with it is put right on the way to the next.
-Poses come from a pose space (:mod:`synth.pose_space`) and from the recordings.
+excerpt of a recording; between two segments all joints turn on the shortest way (slerp), slow at both ends. Most
+motions start with a hold of 30 frames, often of a disturbed pose: what is wrong with it is put right on the way to the
+next. Poses come from a pose space (:mod:`synth.pose_space`) and from the recordings.
 
 The root has no recorded path there: the lowest joint stays where it is, so standing feet do not slide, and the body is
 set onto the ground.

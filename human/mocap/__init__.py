@@ -69,7 +69,7 @@ def read_motion_folder(folder: str | Path) -> list[Motion]:
 
 
 def read_motion_files(folder: str | Path, failures: list[str] | None = None) -> list[tuple[Path, Motion]]:
-    """As `read_motion_folder`, each motion with its file; what is wrong with the skipped ones is added to ``failures``."""
+    """As `read_motion_folder`, each motion with its file; what is wrong with a skipped one is added to ``failures``."""
     folder = Path(folder)
     if not folder.is_dir():
         raise PosesynError(f"there is no folder of motions {folder}")

@@ -61,10 +61,10 @@ def write_motion_files(root: Path, frames: int = 240) -> Path:
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number, name in enumerate(("sway", "arms")):
-        wave = 20 * np.sin(np.arange(frames)[:, None, None] * 0.05 * (number + 1) + rng.uniform(0, 6, (1, len(T_POSE), 1)))
+        wave = 20 * np.sin(
+            np.arange(frames)[:, None, None] * 0.05 * (number + 1) + rng.uniform(0, 6, (1, len(T_POSE), 1))
+        )
         (root / f"{name}.bvh").write_text(bvh_text(T_POSE, wave * rng.normal(size=(1, len(T_POSE), 3))))
     (root / "sway.txt").write_text("a person sways to the left.\nsomeone waves the right arm#a/DET#0.5#1.5\n")
     (root / "broken.bvh").write_text("HIERARCHY\nROOT\n")
     return root
-
-

@@ -12,7 +12,14 @@ import torch
 from datamodules.humanml3d import HumanML3DSource, read_captions
 from datamodules.motion import Draws, MotionDataModule, MotionTexts, MotionWindows, captioned, pad
 from datamodules.motion_clips import MAX_FRAMES, Caption, MotionClip, biased, feature_statistics
-from datamodules.motion_sources import MotionFilesSource, find_motions, mirror_motion, mirror_text, motion_joints, pieces
+from datamodules.motion_sources import (
+    MotionFilesSource,
+    find_motions,
+    mirror_motion,
+    mirror_text,
+    motion_joints,
+    pieces,
+)
 from human.body import load_body
 from human.errors import PosesynError
 from human.motion_skeleton import HUMANML3D
@@ -162,7 +169,12 @@ def test_captioned_parts_are_cut_from_the_codes(humanml3d: Path) -> None:
         else:
             assert length in (16, 17, 19, 20)
         seen.add(text)
-    assert seen == {"a man turns left.", "the man sways.", "a person walks forward 000000.", "a person walks forward 000001."}
+    assert seen == {
+        "a man turns left.",
+        "the man sways.",
+        "a person walks forward 000000.",
+        "a person walks forward 000001.",
+    }
     (check,) = data.val_dataloader()
     (held_out,) = list(check)
     assert held_out.captions == ["a person walks forward 000002."]
@@ -282,7 +294,9 @@ def test_two_sources_and_skeletons(humanml3d: Path, tmp_path: Path) -> None:
         window=16, batch_size=2,
     )  # fmt: skip
     total = sum(weight for _, weight in both.clips)
-    assert sum(weight for clip, weight in both.clips if clip.name in ("000000", "000001")) / total == pytest.approx(0.25)
+    assert sum(weight for clip, weight in both.clips if clip.name in ("000000", "000001")) / total == pytest.approx(
+        0.25
+    )
     assert not np.array_equal(both.normalisation[0], np.load(humanml3d / "Mean.npy"))
     given = MotionDataModule(root=str(humanml3d), statistics=str(humanml3d), feature_bias=1.0)
     np.testing.assert_array_equal(given.normalisation[1], np.load(humanml3d / "Std.npy").astype(np.float32))
