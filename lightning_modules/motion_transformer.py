@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from human.checkpoints import check_state
 from human.errors import PosesynError
@@ -55,7 +54,13 @@ class TextToMotionTrainer(MotionTrainer):
     ) -> None:
         network, mean_F, std_F, layout = read_vqvae(vqvae)
         super().__init__(
-            layout, lr, weight_decay, warmup_steps, final_lr_fraction, optimisation or adam((0.5, 0.9), (0.5,))
+            layout,
+            lr,
+            weight_decay,
+            warmup_steps,
+            final_lr_fraction,
+            optimisation or adam((0.5, 0.9), (0.5,)),
+            ("loss", "accuracy"),
         )
         if pkeep != -1 and not 0 <= pkeep <= 1:
             raise PosesynError(f"model.pkeep={pkeep} must be a share, 0 to 1, or -1")
@@ -67,7 +72,6 @@ class TextToMotionTrainer(MotionTrainer):
         self.transformer = TextToMotion(
             replace(transformer or TransformerConfig(), **sizes), gradient_checkpointing=gradient_checkpointing
         )
-        self.figures = torch.nn.ModuleDict({name: MeanMetric() for name in ("loss", "accuracy")})
 
     def trained(self) -> TextToMotion:
         return self.transformer
@@ -133,12 +137,12 @@ class TextToMotionTrainer(MotionTrainer):
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         codes_BS, lengths_B, captions = batch
         loss, accuracy = self.loss(codes_BS, codes_BS, lengths_B, self.embed(captions))
-        self.figures["loss"].update(loss, weight=len(codes_BS))
-        self.figures["accuracy"].update(accuracy, weight=len(codes_BS))
+        self.figure("loss").update(loss, weight=len(codes_BS))
+        self.figure("accuracy").update(accuracy, weight=len(codes_BS))
 
     def on_validation_epoch_end(self) -> None:
-        for name, figure in self.figures.items():
-            self.log(f"val/{name}", figure, prog_bar=name == "loss")
+        for name in self.figures:
+            self.log(f"val/{name}", self.figure(name), prog_bar=name == "loss")
 
     def pair(self) -> MotionPair:
         """Both networks as they are now."""
