@@ -60,7 +60,8 @@ def official_folder(version: str, folder: Path) -> Path:
 def test_official_files_give_what_the_original_says(version: str, tmp_path: Path) -> None:
     _, said, seed = reference(version)
     prior = load_pose_prior(official_folder(version, tmp_path / "vposer"))
-    assert prior.config == PosePriorConfig(version) and not prior.training
+    assert prior.config == PosePriorConfig(version)
+    assert not prior.training
     assert not any(p.requires_grad for p in prior.parameters())
     pose = 0.5 * seeded_tensor([4, 3 * JOINTS], seed, "pose").unflatten(1, (JOINTS, 3))
     posterior = prior.encode(pose)
@@ -74,7 +75,8 @@ def test_official_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(PosesynError, match=r"smpl-x\.is\.tue"):
         load_pose_prior("vposer")
     official_folder("v1", tmp_path / "VPOSER_CKPT")
-    assert load_pose_prior("vposer").config.kind == "v1" and find_vposer("v2") is None
+    assert load_pose_prior("vposer").config.kind == "v1"
+    assert find_vposer("v2") is None
     official_folder("v2", tmp_path / "V02_05")
     assert load_pose_prior("vposer").config.kind == "v2"
 
@@ -89,7 +91,7 @@ def test_files_of_our_own(version: str, tmp_path: Path) -> None:
     assert (again.config.kind, again.config.width, again.config.latent) == (version, 24, 5)
     pose = torch.randn(3, JOINTS, 3)
     assert torch.equal(again(pose)[0], prior(pose)[0])
-    assert about_pose_prior(path)["made_by"] == "a test" and about_pose_prior(path)["dropout"] == 0.3
+    assert {"made_by": "a test", "dropout": 0.3}.items() <= about_pose_prior(path).items()
     with torch.no_grad():
         next(prior.parameters()).fill_(1e6)
     with pytest.raises(PosesynError, match="finite"):
@@ -133,7 +135,8 @@ def test_a_pose_is_the_same_in_any_batch_and_nan_stays_in_its_row() -> None:
     pose[5, 3] = torch.nan
     whole = posterior_of(prior, pose)
     alone = posterior_of(prior, pose[69:])
-    assert torch.equal(whole.mean[69:], alone.mean) and torch.equal(whole.std[69:], alone.std)
+    assert torch.equal(whole.mean[69:], alone.mean)
+    assert torch.equal(whole.std[69:], alone.std)
     assert torch.equal(decode_pose(prior, whole.mean)[69:], decode_pose(prior, alone.mean))
     hardness = pose_hardness(prior, pose)
     assert hardness.isnan().nonzero().flatten().tolist() == [5]
