@@ -38,10 +38,12 @@ def registries() -> dict[str, Registry[Any]]:
     from synth.backgrounds import BACKGROUND_BANKS
     from synth.captions import CAPTIONERS, TEXT_ENCODERS
     from synth.engines import ENGINES
+    from synth.synthesisers import SYNTHESISERS
 
     return {
         "target pose estimators": ESTIMATORS,
         "image engines": ENGINES,
+        "synthesisers": SYNTHESISERS,
         "data set readers": READERS,
         "training sources": SOURCES,
         "body models": BODY_MODELS,

@@ -45,6 +45,8 @@ class References:
         self._scenes: dict[int, np.ndarray] = {}
         self._looks: dict[int, ReferenceAppearance | None] = {}
         self._fits: dict[int, tuple[PoseBatch, FitResult, torch.Tensor]] = {}  # crop, body, camera
+        self._estimator = estimator
+        self._orients: dict[int, torch.Tensor] = {}
         best = np.ascontiguousarray(indices[:appearances])
         if len(best):
             with inference(estimator):
@@ -66,6 +68,15 @@ class References:
 
     def name(self, index: int | None) -> str:
         return "" if index is None else self.data.ids[index]
+
+    def orientation(self, index: int) -> torch.Tensor:
+        """(3,) rotation vector of the reference's body in its camera, as the estimator sees it; NaN where it fails."""
+        if not self._orients:  # all at once: a reference that any slot needs is one of a few hundred
+            with inference(self._estimator):
+                parts = [p for _, p in predict_crops(self._estimator, self.data, self.indices, 64)]
+            found = Prediction.cat(parts).global_orient
+            self._orients = {int(n): found[k] for k, n in enumerate(self.indices)}
+        return self._orients[index]
 
     def scene(self, index: int, size: int) -> np.ndarray:
         """(size, size, 3) uint8, the reference's picture without the person."""
