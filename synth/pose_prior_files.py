@@ -77,7 +77,8 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
         path = _WEIGHTS / f"{str(name).removeprefix('packaged:')}.safetensors"
     else:
         path = snapshot(Path(name).expanduser())
-    return prior_from_state({k: v.float() if v.is_floating_point() else v for k, v in read_checkpoint(path)[1].items()}, path)
+    path, state = read_checkpoint(path)
+    return prior_from_state({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, path)
 
 
 @lru_cache(maxsize=4)
