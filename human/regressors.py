@@ -24,6 +24,7 @@ from human.skeleton import get_skeleton
 #: Vertices of SMPL's (and SMPL-H's) mesh.
 SMPL_VERTICES = 6890
 _FOLDERS = ("", "data", "smpl", "regressors")
+SPIN_DATA = "take them from SPIN's data (https://github.com/nkolot/SPIN, fetch_data.sh)"
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,14 @@ def find_regressor(name: str) -> Path | None:
     """The first file of the regressor "h36m" or "extra" in the folders of ``human.body_folders``, or None."""
     if name not in FILES:
         raise PosesynError(f"no regressor file is called {name!r}; known: {', '.join(FILES)}")
+    return find_file(FILES[name].file)
+
+
+def find_file(name: str) -> Path | None:
+    """The first file of that name beside the body models, or in the folders that regressors lie in."""
     for root in search_folders():
         for folder in _FOLDERS:
-            if (path := root / folder / FILES[name].file).is_file():
+            if (path := root / folder / name).is_file():
                 return path
     return None
 

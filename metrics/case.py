@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ class Case:
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith("pck@") for m in self.protocol.metrics)
+        return any(m.startswith(("pck@", "fg_", "parts_")) for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:
@@ -209,3 +210,10 @@ class Case:
         from metrics.normalisers import normaliser
 
         return self.protocol.normaliser_scale * normaliser(self)
+
+    @cached_property
+    def segmented(self) -> Any:
+        """(masks, parts): lists of (H,W) arrays, the predicted bodies as ``metrics.segmentation`` draws them."""
+        from metrics.segmentation import draw
+
+        return draw(self)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-from metrics import silhouettes  # noqa: F401 -- registers its measure
+from metrics import segmentation, silhouettes  # noqa: F401 -- register their measures
 from metrics.breakdown import by_person, joint_table, jointwise
 from metrics.case import Case, NotMeasured
 from metrics.matching import DETECTION, MATCHINGS, NORMALISED, Match

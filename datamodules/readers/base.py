@@ -39,6 +39,12 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
         "silhouette": ("uint8", "(H,W/8) where the person is in the picture, 8 pixels a byte (numpy.packbits)"),
+        "parts": (
+            "uint8",
+            "(H,W) the part that each pixel shows, from the picture's top left corner: 0 none, else 1 + the place in "
+            "human.part_labels.PARTS, 255 not to be counted",
+        ),
+        "size": ("int32", "(2,) px: width and height of the picture"),
         "head_box": ("float32", "(4,) px xyxy"),
         "head_size": ("float32", "() px: PCKh's unit, 0.6 of the head box's diagonal"),
         "area": ("float32", "() px^2 of the person's segment"),
