@@ -19,8 +19,8 @@ from metrics.truth import Predictions, Truth
 _SMPL = ("smpl24", "pose32")
 #: Skeletons whose joints are those of a source: what may be given in place of a body.
 _SKELETONS: dict[str, tuple[str, ...]] = {
-    "kinematic": _SMPL, "posed24": _SMPL, "neutral24": _SMPL, "h36m": ("h36m17",), "extra": (), "vertices": (),
-    "smplx": ("smplx55",),
+    "kinematic": _SMPL, "posed24": _SMPL, "neutral24": _SMPL, "h36m": ("h36m17",), "extra": (), "j19": (),
+    "vertices": (), "smplx": ("smplx55",),
 }  # fmt: skip
 
 
