@@ -6,6 +6,7 @@ come from the user's VPoser folder, or from a checkpoint of an estimator that wa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from functools import lru_cache
@@ -84,6 +85,14 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
 def shared_pose_prior(name: str = PACKAGED) -> PosePrior:
     """:func:`load_pose_prior`, read once per process: not to be changed."""
     return load_pose_prior(name)
+
+
+def weights_hash(prior: PosePrior) -> str:
+    """sha256 (hex) of the weights and their names."""
+    whole = hashlib.sha256()
+    for name, value in sorted(prior.state_dict().items()):
+        whole.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def save_pose_prior(prior: PosePrior, path: str | Path, dtype: torch.dtype = torch.float32, **about: Any) -> None:
