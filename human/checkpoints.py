@@ -17,18 +17,34 @@ from human.errors import PosesynError
 from human.inert_checkpoint import read_inert
 
 #: Where the codes of the papers keep the weights inside their checkpoints, outermost first.
-_INSIDE = ("state_dict", "model_state_dict", "network", "model")
+_INSIDE = ("state_dict", "model_state_dict", "network", "model", "net", "trans")
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name of a ``.safetensors`` file or one of ``torch.save``; :class:`PosesynError` on anything else."""
+def packaged_file(path: str | Path, folder: Path) -> Path:
+    """``packaged:NAME`` is NAME.safetensors in the folder of weights that ship with a package; else the path itself."""
+    if not str(path).startswith("packaged:"):
+        return Path(path)
+    name = str(path).removeprefix("packaged:")
+    file = folder / f"{name}.safetensors"
+    if file.parent != folder or not file.is_file():
+        there = ", ".join(sorted(f.stem for f in folder.glob("*.safetensors"))) or "none"
+        raise PosesynError(f"no weights named {name!r} ship with posesyn in {folder}; there: {there}")
+    return file
+
+
+def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file, and its tensors by name; a ``.safetensors`` file, or one of ``torch.save`` with anything beside them.
+
+    Raises:
+        PosesynError: there is no such file, or it is damaged, or holds no tensors.
+    """
     path = Path(path)
     if not path.is_file():
         raise PosesynError(f"checkpoint not found: {path.absolute()}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        return _read_torch(path)
+            return path, load_file(path)
+        return path, _read_torch(path)
     # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
     except (
         SafetensorError,
@@ -66,7 +82,13 @@ def _state(content: Any) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, estimator: str) -> None:
+def check_state(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    path: Path,
+    network: str,
+    advice: str = "Was it trained with another estimator, backbone, image size or body?",
+) -> None:
     """:class:`PosesynError` that lists which names and shapes differ."""
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
@@ -76,9 +98,8 @@ def check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Pa
     ]
     if missing or unknown or shapes:
         raise PosesynError(
-            f"checkpoint {path} does not fit this {estimator}: "
+            f"checkpoint {path} does not fit this {network}: "
             f"missing {missing[:5] or 'none'} ({len(missing)}), "
             f"unknown {unknown[:5] or 'none'} ({len(unknown)}), "
-            f"shapes {sorted(shapes)[:5] or 'none'} ({len(shapes)}). "
-            "Was it trained with another estimator, backbone, image size or body?"
+            f"shapes {sorted(shapes)[:5] or 'none'} ({len(shapes)}). {advice}"
         )

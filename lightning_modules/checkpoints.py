@@ -1,4 +1,4 @@
-"""Checkpoints of estimators: by path, or by the name under which they ship."""
+"""Files of weights of estimators: what :mod:`human.checkpoints` reads, and those that ship with this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from human.checkpoints import check_state, read_weights
+from human import checkpoints
+from human.checkpoints import check_state, packaged_file
 
 __all__ = ["PACKAGED_WEIGHTS", "check_state", "read_checkpoint"]
 
@@ -15,6 +16,4 @@ PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
 
 def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
     """The file, and its tensors by name. ``packaged:NAME``: weights that ship with posesyn."""
-    if str(path).startswith("packaged:"):
-        path = PACKAGED_WEIGHTS / f"{str(path).removeprefix('packaged:')}.safetensors"
-    return Path(path), read_weights(path)
+    return checkpoints.read_checkpoint(packaged_file(path, PACKAGED_WEIGHTS))

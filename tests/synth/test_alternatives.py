@@ -217,7 +217,7 @@ def test_people_without_labels_still_get_a_pose(some: Challenges) -> None:
         ("latent_noise", {"scale": -1.0}, "scales"),
         ("latent_noise", {"scale": float("nan")}, "scales"),
         ("latent_noise", {"posterior": "mode"}, "sample or mean"),
-        ("latent_noise", {"prior": "packaged:nothing"}, "not found"),
+        ("latent_noise", {"prior": "packaged:nothing"}, "pose_prior_free"),
         ("pose_only", {"best_of": 2}, "no option"),
     ],
 )

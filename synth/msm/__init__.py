@@ -1,0 +1,1 @@
+"""Motion synthesis: from one wrong pose and a caption to motions around the true pose."""
