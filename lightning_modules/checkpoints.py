@@ -1,87 +1,19 @@
-"""Files of weights: reading them without running anything, and saying what does not fit."""
+"""Files of weights of estimators: what :mod:`human.checkpoints` reads, and those that ship with this package."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from human.errors import PosesynError
-from lightning_modules.inert_checkpoint import read_inert
+from human import checkpoints
+from human.checkpoints import check_state, packaged_file
+
+__all__ = ["PACKAGED_WEIGHTS", "check_state", "read_checkpoint"]
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
-#: Where the codes of the papers keep the weights inside their checkpoints, outermost first.
-_INSIDE = ("state_dict", "model_state_dict", "network", "model")
 
 
 def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
     """The file, and its tensors by name. ``packaged:NAME``: weights that ship with posesyn."""
-    if str(path).startswith("packaged:"):
-        path = PACKAGED_WEIGHTS / f"{str(path).removeprefix('packaged:')}.safetensors"
-    path = Path(path)
-    if not path.is_file():
-        raise PosesynError(f"checkpoint not found: {path.absolute()}")
-    try:
-        if path.suffix == ".safetensors":
-            return path, load_file(path)
-        return path, _read_torch(path)
-    # A file can be broken, or not a checkpoint, in many ways; torch's advice on each of them is pages long.
-    except (
-        SafetensorError,
-        UnpicklingError,
-        RuntimeError,
-        LookupError,
-        EOFError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        raise PosesynError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or neither a .safetensors "
-            "nor a file of torch.save with tensors"
-        ) from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        # Mapped, what is beside the weights (an optimiser's state) costs neither time nor memory.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        tensors = {str(k): v for k, v in _state(content).items() if isinstance(v, Tensor)}
-    except UnpicklingError:  # it holds other objects too: configuration, paths, numpy's numbers
-        tensors = read_inert(path, _state)
-    if not tensors:
-        raise ValueError("no tensors")
-    return tensors
-
-
-def _state(content: Any) -> Mapping[str, Any]:
-    """The state dict within what ``torch.save`` kept."""
-    for name in _INSIDE:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            return content[name]
-    return content if isinstance(content, Mapping) else {}
-
-
-def check_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, estimator: str) -> None:
-    """:class:`PosesynError` that lists which names and shapes differ."""
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if missing or unknown or shapes:
-        raise PosesynError(
-            f"checkpoint {path} does not fit this {estimator}: "
-            f"missing {missing[:5] or 'none'} ({len(missing)}), "
-            f"unknown {unknown[:5] or 'none'} ({len(unknown)}), "
-            f"shapes {sorted(shapes)[:5] or 'none'} ({len(shapes)}). "
-            "Was it trained with another estimator, backbone, image size or body?"
-        )
+    return checkpoints.read_checkpoint(packaged_file(path, PACKAGED_WEIGHTS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,3 +62,17 @@ def code_draws(seeds: Sequence[int], codes: int) -> Tensor:
     """(B, codes) float32 numbers in [0, 1): row b's are a function of ``seeds[b]`` alone."""
     draws = [philox_uniform(derive_seed(int(seed), "motion codes"), np.arange(codes))[:, 0] for seed in seeds]
     return torch.from_numpy(np.array(draws).reshape(len(seeds), codes)).float()
+
+
+def row_groups(rows_N: Tensor, size: int | None = None) -> Iterator[tuple[Tensor, int]]:
+    """Row numbers in groups of one size, the last filled up with its first, and how many of each count.
+
+    The rounding of a matrix product depends on how many rows it has: what always comes in equal groups is computed
+    to the bit alike, whatever else is in the batch.
+
+    Args:
+        size: default 128 on a GPU, 16 on the CPU.
+    """
+    size = size or (16 if rows_N.device.type == "cpu" else 128)
+    for some in rows_N.split(size) if len(rows_N) else ():
+        yield torch.cat([some, some[:1].expand(size - len(some))]), len(some)

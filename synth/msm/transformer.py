@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from human.errors import PosesynError
-from synth.msm.sampling import Sampling, code_draws
+from synth.msm.sampling import Sampling, code_draws, row_groups
 from synth.msm.vqvae import check_sizes
 
 
@@ -192,8 +192,7 @@ class TextToMotion(nn.Module):
         """Motions: (B, max_codes) codes, prefix included and -1 behind the end, and (B,) how many.
 
         A row is a function of its text, prefix, seed and of the other arguments, whatever batch it is in: rows with
-        prefixes of one length are generated together, always ``rows`` at a time (the last ones filled up), since the
-        rounding of a matrix product depends on its size.
+        prefixes of one length are generated together, in groups of one size (:func:`~synth.msm.sampling.row_groups`).
 
         Args:
             prefix_BP: codes to go on from (equation 5); -1 at a row's end where it has fewer. They count as codes.
@@ -201,7 +200,7 @@ class TextToMotion(nn.Module):
             seeds: one per row.
             temperature, top_k, top_p: see :class:`~synth.msm.sampling.Sampling`; temperature 0 is greedy.
             min_codes: no end before so many codes.
-            rows: default 128 on a GPU, 16 on the CPU. Other values may round, and so draw, otherwise.
+            rows: size of the groups; another size may round, and so once in a while draw, otherwise.
             cached: False computes every place again at every step (for comparison).
 
         Raises:
@@ -216,24 +215,17 @@ class TextToMotion(nn.Module):
         codes_BS = torch.full((batch, max_codes), -1, dtype=torch.long, device=device)
         lengths_B = torch.zeros(batch, dtype=torch.long, device=device)
         draws_BS = code_draws(seeds, max_codes).to(device)
-        rows = rows or (16 if device.type == "cpu" else 128)
         was_training = self.training
         self.eval()
         try:
             given_B = (prefix_BP >= 0).sum(1)
             for given in given_B.unique().tolist():
-                for some in (given_B == given).nonzero()[:, 0].split(rows):
-                    filled = torch.cat([some, some[:1].expand(rows - len(some))])
+                for some, count in row_groups((given_B == given).nonzero()[:, 0], rows):
+                    draws = draws_BS[some]
                     made = self._generate_rows(
-                        text_BC[filled],
-                        prefix_BP[filled, :given],
-                        draws_BS[filled],
-                        len(some),
-                        sampling,
-                        min_codes,
-                        cached,
+                        text_BC[some], prefix_BP[some, :given], draws, count, sampling, min_codes, cached
                     )
-                    codes_BS[some], lengths_B[some] = made[0][: len(some)], made[1][: len(some)]
+                    codes_BS[some[:count]], lengths_B[some[:count]] = made[0][:count], made[1][:count]
         finally:
             self.train(was_training)
         return codes_BS, lengths_B

@@ -212,7 +212,7 @@ def test_tensors_that_reach_beyond_their_storage(tmp_path: Path, forged: Any) ->
 
 
 OPCODES = {
-    "attribute of a class": b"clightning_modules.inert_checkpoint\nInert\nN}X\x05\x00\x00\x00__new__K\x01s\x86b.",
+    "attribute of a class": b"chuman.inert_checkpoint\nInert\nN}X\x05\x00\x00\x00__new__K\x01s\x86b.",
     "attribute of OrderedDict": b"ccollections\nOrderedDict\nN}X\x06\x00\x00\x00updateK\x01s\x86b.",
     "system": b"cos\nsystem\nX\x04\x00\x00\x00true\x85R.",
     "persistent": b"X\x04\x00\x00\x00fileQ.",
