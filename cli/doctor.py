@@ -22,7 +22,7 @@ from human.smpl_files import LAYOUTS
 
 _PACKAGES = (
     "torch", "torchvision", "lightning", "torchmetrics", "timm", "warp-lang", "pylance", "roma", "smplx", "wandb",
-    "easypytorch3d",
+    "transformers", "easypytorch3d",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def registries() -> dict[str, Registry[Any]]:
     from lightning_modules import ESTIMATORS
     from metrics.protocols import PROTOCOLS
     from synth.backgrounds import BACKGROUND_BANKS
+    from synth.captions import CAPTIONERS, TEXT_ENCODERS
     from synth.engines import ENGINES
     from synth.synthesisers import SYNTHESISERS
 
@@ -49,6 +50,8 @@ def registries() -> dict[str, Registry[Any]]:
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
+        "captioners": CAPTIONERS,
+        "text encoders": TEXT_ENCODERS,
         "evaluation protocols": PROTOCOLS,
     }
 

@@ -1,7 +1,7 @@
 """Sentence encoders: what a text-to-motion model is conditioned on.
 
 "minilm" is all-MiniLM-L6-v2 (a packaged asset, 384 numbers), pooled as sentence-transformers does. "clip-vit-b32" is
-the text half of CLIP ViT-B/32 (Radford et al., ICML 2021; 512 numbers), as T2M-GPT takes it (Mael-zys/T2M-GPT:train_t2m_trans.py:
+the text half of CLIP ViT-B/32 (Radford et al., ICML 2021; 512 numbers), as T2M-GPT takes it (train_t2m_trans.py:
 ``clip.tokenize(text, truncate=True)`` and ``encode_text(...).float()``): its projected, not normalised embedding.
 """
 
@@ -148,7 +148,7 @@ class ClipText(CachedEncoder):
             )
         except (OSError, ValueError) as error:
             raise PosesynError(
-                f"the text encoder clip-vit-b32 is not at {checkpoint!r} ({_first_line(error)}): "
+                f"the text encoder clip-vit-b32 is not at {checkpoint!r} ({first_line(error)}): "
                 f"{get_asset('clip_vit_b32').message}"
             ) from error
         self.model.to(self.device).eval().requires_grad_(False)
@@ -161,5 +161,5 @@ class ClipText(CachedEncoder):
         return self.model(input_ids=tokens["input_ids"].to(self.device)).text_embeds
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
