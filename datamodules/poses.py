@@ -116,9 +116,8 @@ class PoseVectors(L.LightningDataModule):
     @cached_property
     def validation_sets(self) -> dict[str, Tensor]:
         """What is validated on, by name."""
-        sets: dict[str, np.ndarray] = {}
-        if self.held_out_names:
-            sets["held_out"] = self._split[1]
+        _, held = self._split
+        sets: dict[str, np.ndarray] = {"held_out": held} if self.held_out_names else {}
         if self.sampled:
             sets["pose_space"] = free_pose_space().sample(1000, _VALIDATED)[0]
         banks: dict[str, MotionBank] = {name: load_motion_bank(path) for name, path in self.validate.items()}

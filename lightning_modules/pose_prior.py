@@ -17,17 +17,18 @@ from human.rotations import geodesic_degrees, rotvec_to_matrix
 from synth.pose_prior import JOINTS, PosePrior, PosePriorConfig, Posterior, make_pose_prior
 from synth.pose_prior_files import load_pose_prior
 
-#: A dimension of the code is in use where its mean varies by more than this over the poses (Burda et al., ICLR 2016,
-#: §2.2).
-ACTIVE_VARIANCE = 0.01
+#: Nats: a number of the code is in use where it tells more than this of a pose, on average. (Its variance over
+#: the poses, Burda et al., ICLR 2016, §2.2, says the same of varied poses, but calls a motion that hardly moves
+#: collapsed.)
+ACTIVE_NATS = 0.02
 
 
 class PosePriorTrainer(L.LightningModule):
     """A variational autoencoder of poses.
 
     The loss is ``rotation_weight`` times the mean angle between rotations (radians), ``joint_weight`` times the mean
-    distance of the 22 joints (metres, mean shape), and ``kl_weight`` times the divergence of the posterior (nats, summed
-    over the code), which is let in over ``kl_warmup_steps`` so that the decoder learns to listen first. VPoser v2's own
+    distance of the 22 joints (metres, mean shape), and ``kl_weight`` times the divergence of the posterior (nats, all
+    of the code), which is let in over ``kl_warmup_steps`` so that the decoder learns to listen first. VPoser v2's own
     weights (V02_05.yaml) are 2, 2 and 0.005, and 4 on the mesh, for which the joints stand here.
 
     A posterior that collapses (a code that tells the decoder nothing) is counted in ``val/active_units`` and warned of
@@ -127,8 +128,6 @@ class PosePriorTrainer(L.LightningModule):
                 geodesic_degrees(rotation, truth).mean(1, keepdim=True),
                 _squared_length(posterior),
                 posterior.kl(),
-                posterior.mean,
-                posterior.mean.square(),
             ],
             1,
         ).double()
@@ -136,12 +135,11 @@ class PosePriorTrainer(L.LightningModule):
         self._sums[dataloader_idx] = self._sums.get(dataloader_idx, torch.zeros_like(sums)) + sums
 
     def on_validation_epoch_end(self) -> None:
-        latent = self.prior.config.latent
         for number, sums in self._sums.items():
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
             mean = sums[1:] / sums[0]
-            kl, first, second = mean[3:].split(latent)
-            active = int((second - first.square() > ACTIVE_VARIANCE).sum())
+            kl = mean[3:]
+            active = int((kl > ACTIVE_NATS).sum())
             name = f"val/{self.validation_names[number]}"
             self.log_dict(
                 {
@@ -168,8 +166,8 @@ class PosePriorTrainer(L.LightningModule):
             return
         self._warned = True
         rank_zero_warn(
-            f"pose prior: the posterior has collapsed: {active} of {latent} numbers of the code vary over {name!r}, "
-            f"{kl:.2f} nats in all, so that the decoder gives nearly one pose. Lower model.kl_weight (now "
+            f"pose prior: the posterior has collapsed: {active} of {latent} numbers of the code are in use on "
+            f"{name!r}, {kl:.2f} nats in all: the decoder gives nearly one pose. Lower model.kl_weight (now "
             f"{self.kl_weight:g}) or raise model.kl_warmup_steps ({self.kl_warmup_steps})"
         )
 

@@ -6,6 +6,7 @@ come from the user's VPoser folder, or from a checkpoint of an estimator that wa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from functools import lru_cache
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from human.body_folders import VARIABLE, search_folders
-from human.checkpoints import check_state, read_checkpoint
+from human.checkpoints import check_state, packaged_file, read_checkpoint
 from human.errors import PosesynError
 from synth.pose_prior import JOINTS, PosePrior, PosePriorConfig, VPoserV1, make_pose_prior
 
@@ -48,7 +49,7 @@ def prior_from_state(state: dict[str, Tensor], path: Path, dropout: float = 0.1)
     if rows.get(out, 6 * JOINTS) != 6 * JOINTS:
         raise PosesynError(f"{path} is a pose prior of {rows[out] // 6} joints; only those of SMPL's {JOINTS} are read")
     prior = make_pose_prior(PosePriorConfig(kind, rows[hidden], rows.get(code, 32), dropout))
-    check_state(state, prior.state_dict(), path, f"VPoser {kind}")
+    check_state(state, prior.state_dict(), path, f"VPoser {kind}", "Is the file whole?")
     prior.load_state_dict(state)
     return prior.eval().requires_grad_(False)
 
@@ -73,11 +74,8 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
         if (found := find_vposer()) is None:
             raise PosesynError(missing_vposer("pose prior 'vposer'"))
         name = found
-    if str(name).startswith("packaged:"):
-        path = _WEIGHTS / f"{str(name).removeprefix('packaged:')}.safetensors"
-    else:
-        path = snapshot(Path(name).expanduser())
-    path, state = read_checkpoint(path)
+    file = packaged_file(name, _WEIGHTS)
+    path, state = read_checkpoint(snapshot(file.expanduser()))
     return prior_from_state({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, path)
 
 
@@ -85,6 +83,14 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
 def shared_pose_prior(name: str = PACKAGED) -> PosePrior:
     """:func:`load_pose_prior`, read once per process: not to be changed."""
     return load_pose_prior(name)
+
+
+def weights_hash(prior: PosePrior) -> str:
+    """sha256 (hex) of the weights and their names."""
+    whole = hashlib.sha256()
+    for name, value in sorted(prior.state_dict().items()):
+        whole.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def save_pose_prior(prior: PosePrior, path: str | Path, dtype: torch.dtype = torch.float32, **about: Any) -> None:
@@ -120,8 +126,8 @@ class VPoserDecoder(VPoserV1):
 
     def load(self, path: str | Path) -> None:
         """VPoser's own snapshot; :class:`PosesynError` where it is another file."""
-        file = snapshot(Path(path).expanduser())
-        decoder = decoder_state(read_checkpoint(file)[1])
+        file, state = read_checkpoint(snapshot(Path(path).expanduser()))
+        decoder = decoder_state(state)
         check_state(decoder, self.state_dict(), file, "VPoser decoder")
         self.load_state_dict(decoder)
 

@@ -52,16 +52,25 @@ class Challenges:
 
 @dataclass(frozen=True)
 class Film:
-    """What was made for one challenge, to be looked at: ``joints`` (T, 22, 3) metres, y up, at ``fps``; ``picked`` are
-    the frames that were used, ``fell_back`` says why none was.
+    """What was made for one challenge, to be looked at.
+
+    Attributes:
+        challenge: its number.
+        caption: what was asked for.
+        joints: (T, 22, 3) metres, y up, ``fps`` a second; the first frame faces +z.
+        heading: radians about y by which the motion faces as the challenge was predicted to.
+        picked: frames that a sample shows.
+        prefix: so many first frames hold the predicted pose.
+        fell_back: why none is shown, where none is.
     """
 
     challenge: int
     caption: str
     joints: Tensor
     fps: float
+    heading: float = 0.0
     picked: tuple[int, ...] = ()
-    prefix: int = 0  # first frames that repeat the predicted pose
+    prefix: int = 0
     fell_back: str = ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import synth.alternatives  # registers
+import synth.msm.generate  # noqa: F401  # registers
 from human.errors import PosesynError
 from synth.synthesis import SYNTHESISERS, Synthesiser
 from synth.variation import VariationConfig

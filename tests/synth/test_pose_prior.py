@@ -11,8 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from human.body import load_body
 from human.errors import PosesynError
+from human.motion import load_motion_bank
+from human.rotations import geodesic_degrees, rotvec_to_matrix
 from synth.pose_prior import (
+    HARD,
     JOINTS,
     PosePriorConfig,
     decode_pose,
@@ -21,6 +25,7 @@ from synth.pose_prior import (
     posterior_of,
 )
 from synth.pose_prior_files import about_pose_prior, find_vposer, load_pose_prior, save_pose_prior
+from synth.pose_validity import is_valid
 from tests.lightning_modules.seeded import assert_parity, seeded_state, seeded_tensor
 
 REFERENCES = Path(__file__).parent / "reference"
@@ -162,3 +167,32 @@ def test_hands_are_the_callers() -> None:
     code = torch.randn(2, 32)
     assert torch.equal(decode_pose(prior, code, hands)[:, JOINTS:], hands)
     assert not decode_pose(prior, code)[:, JOINTS:].any()
+
+
+# -- the prior that ships --------------------------------------------------------------------------------------------
+def test_the_packaged_prior_knows_the_free_motion() -> None:
+    prior, body, bank = load_pose_prior(), load_body(), load_motion_bank()
+    pose = torch.from_numpy(bank.poses[::10].copy())
+    again = decode_pose(prior, posterior_of(prior, pose).mean)
+
+    def joints(pose: Tensor) -> Tensor:
+        return body.joints(torch.zeros(len(pose), 10), pose, torch.zeros(len(pose), 3))[:, : JOINTS + 1]
+
+    assert float((joints(again) - joints(pose)).norm(dim=-1).mean()) < 0.015
+    angle = geodesic_degrees(rotvec_to_matrix(again[:, :JOINTS]), rotvec_to_matrix(pose[:, :JOINTS]))
+    assert float(angle.mean()) < 5
+
+
+def test_the_packaged_prior_tells_poses_from_noise() -> None:
+    prior, bank = load_pose_prior(), load_motion_bank()
+    pose = torch.from_numpy(bank.poses[::10].copy())
+    odd = pose + 0.5 * torch.randn(pose.shape, generator=torch.Generator().manual_seed(0))
+    easy, hard = pose_hardness(prior, pose), pose_hardness(prior, odd)
+    assert float((hard[:, None] > easy).float().mean()) > 0.97
+    assert float((easy > HARD).float().mean()) < 0.3 < 0.95 < float((hard > HARD).float().mean())
+
+
+def test_decoded_random_codes_are_mostly_possible_poses() -> None:
+    prior = load_pose_prior()
+    code = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
+    assert is_valid(decode_pose(prior, code).numpy()).mean() > 0.5
