@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from human.errors import PosesynError
 from human.motion_skeleton import HUMANML3D, FeatureLayout
 
 UNIT = 4  # frames per code
@@ -85,6 +90,37 @@ def usable(features_TF: np.ndarray, layout: FeatureLayout = HUMANML3D) -> str | 
     if len(features_TF) < UNIT:
         return f"shorter than {UNIT} frames"
     return None if np.isfinite(features_TF).all() else "not finite"
+
+
+def save_clips(clips: list[MotionClip], path: Path) -> None:
+    """Write clips as an npz without pickled objects; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = [c.held if c.held is not None else c.features[:0] for c in clips]
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez_compressed(
+        partial,
+        features=np.concatenate([c.features for c in clips]),
+        lengths=np.array([len(c) for c in clips]),
+        held=np.concatenate(held),
+        held_lengths=np.array([len(h) for h in held]),
+        words=np.array(json.dumps([[c.name, [[w.text, w.start, w.end] for w in c.captions]] for c in clips])),
+    )
+    partial.replace(path)
+
+
+def load_clips(path: Path) -> list[MotionClip]:
+    """Read what :func:`save_clips` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            rows = np.split(data["features"], np.cumsum(data["lengths"])[:-1])
+            held = np.split(data["held"], np.cumsum(data["held_lengths"])[:-1])
+            words = json.loads(str(data["words"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PosesynError(f"{path} cannot be read as motion clips: delete it, it is made again") from error
+    return [
+        MotionClip(name, features, tuple(Caption(*said) for said in captions), alone if len(alone) else None)
+        for (name, captions), features, alone in zip(words, rows, held, strict=True)
+    ]
 
 
 def feature_statistics(

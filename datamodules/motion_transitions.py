@@ -12,13 +12,15 @@ set onto the ground.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from datamodules.motion_clips import HOLD_FRAMES, MAX_FRAMES, Caption, MotionClip, MotionSet
+from datamodules.motion_clips import HOLD_FRAMES, MAX_FRAMES, Caption, MotionClip, MotionSet, load_clips, save_clips
 from datamodules.motion_sources import (
     FoundMotion,
     find_motions,
@@ -38,6 +40,7 @@ from synth.captions import describe_motion, describe_poses
 from synth.pose_parts import PART_JOINTS, PARTS, between
 from synth.pose_space import PoseSpace, free_pose_space
 
+_VERSION = 1  # of what is made: raise it when the same settings make other motions
 _BLOCK = 256  # motions that share sampled poses
 _UP = np.array([0.0, 1.0, 0.0])
 _LIMBS = [number for number, name in enumerate(PARTS) if name not in ("tilt", "torso")]
@@ -57,6 +60,7 @@ class TransitionConfig:
         noise: standard deviation in degrees of the turn that disturbs a joint, of the kind an estimator gets wrong;
             one motion draws its own share of it.
         swapped: chance of each limb of a disturbed pose to come from another pose.
+        captions: at most so many of what could be said of a motion.
         turn: largest turn of the heading from one segment to the next, degrees.
     """
 
@@ -69,6 +73,7 @@ class TransitionConfig:
     frames: tuple[int, int] = (72, MAX_FRAMES + 1)
     noise: float = 25.0
     swapped: float = 0.2
+    captions: int = 3
     turn: float = 60.0
 
 
@@ -102,6 +107,7 @@ class TransitionSource:
         held_out: names or patterns of recordings that are not used.
         pose_space: "free", a file of ``PoseSpace.save``, or null for poses of the recordings alone.
         config: how they are put together.
+        cache: folder to keep them in: making one takes a tenth of a second.
         body, uniform, weight: as there.
     """
 
@@ -116,6 +122,7 @@ class TransitionSource:
         held_out: list[str] | None = None,
         pose_space: str | None = "free",
         config: TransitionConfig | None = None,
+        cache: str | None = None,
         body: str = "free",
         uniform: bool = True,
         name: str = "transitions",
@@ -129,6 +136,7 @@ class TransitionSource:
             raise PosesynError(f"{name}: count={count} must be at least 1 and validation={validation} at least 0")
         self.count, self.validation, self.held_out = count, validation, tuple(held_out or ())
         self.pose_space, self.config = pose_space, config or TransitionConfig()
+        self.cache = Path(cache).expanduser() if cache else None
         self.body, self.uniform, self.name, self.weight = body, uniform, name, weight
 
     def read(self, seed: int) -> MotionSet:
@@ -145,9 +153,18 @@ class TransitionSource:
         if self.pose_space is not None:
             space = free_pose_space() if self.pose_space == "free" else PoseSpace.load(self.pose_space)
         maker = TransitionMaker(recordings, space, load_body(self.body), self.config, self.uniform)
-        found.train = [maker.clip(seed, number) for number in range(self.count)]
-        found.validation = [maker.clip(seed, self.count + number) for number in range(self.validation)]
+        made = self._made(maker, seed)
+        found.train, found.validation = made[: self.count], made[self.count :]
         return found
+
+    def _made(self, maker: TransitionMaker, seed: int) -> list[MotionClip]:
+        numbers = range(self.count + self.validation)
+        if self.cache is None:
+            return [maker.clip(seed, number) for number in numbers]
+        file = self.cache / f"transitions_{maker.fingerprint(seed, self.body, len(numbers))}.npz"
+        if not file.is_file():
+            save_clips([maker.clip(seed, number) for number in numbers], file)
+        return load_clips(file)
 
 
 class TransitionMaker:
@@ -170,6 +187,19 @@ class TransitionMaker:
             )
             for r in recordings
         ]
+
+    def fingerprint(self, seed: int, body: str, count: int) -> str:
+        """Hex digits of everything that decides what is made."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(repr((_VERSION, seed, body, count, self.config, self.uniform)).encode())
+        if self.space is not None:
+            for array in (self.space.poses, self.space.labels, self.space.edges):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        for motion, captions in self.recordings:
+            digest.update(repr(captions).encode())
+            for array in (motion.body_pose, motion.global_orient, motion.transl):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def clip(self, seed: int, number: int) -> MotionClip:
         rng = generator("motion_transition", seed, number)
@@ -267,7 +297,8 @@ class TransitionMaker:
         told = [str(rng.choice(list(s.texts))) for s in shown if s.texts]
         if told:
             found += [told[0], in_a_row(told[:3])]
-        return list(dict.fromkeys(text for text in found if text))
+        found = list(dict.fromkeys(text for text in found if text))
+        return [found[i] for i in sorted(rng.permutation(len(found))[: self.config.captions])]
 
 
 def in_a_row(sentences: Sequence[str]) -> str:

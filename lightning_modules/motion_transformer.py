@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -10,14 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from human.checkpoints import check_state
 from human.errors import PosesynError
+from human.motion_skeleton import get_layout
 from lightning_modules.motion_trainer import MotionTrainer, adam
 from lightning_modules.motion_vqvae import read_vqvae
 from lightning_modules.optimisation import Optimisation
 from synth.captions import load_text_encoder
 from synth.msm.pair import MotionPair
 from synth.msm.transformer import TextToMotion, TransformerConfig
+from synth.msm.vqvae import MotionVQVAE, VQVAEConfig
 
+NOTE = "text_to_motion"
 _ENCODED_AT_ONCE = 32
 
 
@@ -147,7 +152,42 @@ class TextToMotionTrainer(MotionTrainer):
             self.layout.name,
         )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[NOTE] = {
+            "vqvae": asdict(self.vqvae.config),
+            "transformer": asdict(self.transformer.config),
+            "text_encoder": self.text_encoder_name,
+            "layout": self.layout.name,
+        }
+
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:
             self.pair().save(self.run_dir / "motion_pair")
             self.print(f"both networks: {self.run_dir / 'motion_pair'}")
+
+
+def read_pair(path: str | Path) -> MotionPair:
+    """Both networks of a checkpoint of :class:`TextToMotionTrainer`; nothing else is loaded, nor the text encoder."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise PosesynError(f"there is no checkpoint of a text-to-motion transformer at {file.absolute()}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        note, state = content[NOTE], content["state_dict"]
+    except KeyError as error:
+        raise PosesynError(
+            f"{file} is no checkpoint of a text-to-motion transformer (trained with configs/msm/t2m.yaml)"
+        ) from error
+    except Exception as error:  # a file can be damaged in many ways
+        raise PosesynError(f"checkpoint {file} cannot be read ({type(error).__name__}): it is damaged") from error
+    networks = {
+        "vqvae": MotionVQVAE(VQVAEConfig(**note["vqvae"])),
+        "transformer": TextToMotion(TransformerConfig(**note["transformer"])),
+    }
+    for name, network in networks.items():
+        own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+        check_state(own, network.state_dict(), file, type(network).__name__, "Was it trained with other sizes?")
+        network.load_state_dict(own)
+    layout = get_layout(note["layout"])
+    both = (networks["vqvae"].eval(), networks["transformer"].eval())
+    return MotionPair(*both, note["text_encoder"], state["mean_F"], state["std_F"], layout.fps, layout.name)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -143,3 +145,23 @@ def test_held_out_recordings_are_not_used() -> None:
     found = TransitionSource(count=2, validation=1, pose_space=None).read(0)
     assert (len(found.train), len(found.validation)) == (2, 1)
     assert found.validation[0].name not in {c.name for c in found.train}
+
+
+def test_what_is_kept_is_what_was_made(tmp_path: Path) -> None:
+    made = TransitionSource(count=3, validation=1, pose_space=None).read(5)
+    for _ in range(2):  # made and kept, then read
+        kept = TransitionSource(count=3, validation=1, pose_space=None, cache=str(tmp_path)).read(5)
+        for one, other in zip([*made.train, *made.validation], [*kept.train, *kept.validation], strict=True):
+            np.testing.assert_array_equal(one.features, other.features)
+            assert (one.name, one.captions) == (other.name, other.captions)
+            assert (one.held is None) == (other.held is None)
+            if one.held is not None:
+                np.testing.assert_array_equal(one.held, other.held)
+    (file,) = tmp_path.iterdir()
+    TransitionSource(count=3, validation=1, pose_space=None, cache=str(tmp_path)).read(6)
+    changed = TransitionConfig(noise=1.0)
+    TransitionSource(count=3, validation=1, pose_space=None, cache=str(tmp_path), config=changed).read(5)
+    assert len(list(tmp_path.iterdir())) == 3
+    file.write_bytes(b"PK and nothing")
+    with pytest.raises(PosesynError, match="delete it, it is made again"):
+        TransitionSource(count=3, validation=1, pose_space=None, cache=str(tmp_path)).read(5)

@@ -20,7 +20,7 @@ from cli.lightning import main
 from datamodules.motion import MotionDataModule
 from human.errors import PosesynError
 from lightning_modules.codebook_watch import CodebookWatch, codebook_use
-from lightning_modules.motion_transformer import TextToMotionTrainer
+from lightning_modules.motion_transformer import TextToMotionTrainer, read_pair
 from lightning_modules.motion_vqvae import MotionVQVAETrainer, read_vqvae
 from synth.captions import TEXT_ENCODERS
 from synth.msm.pair import MotionPair
@@ -245,9 +245,14 @@ def test_only_the_transformer_is_trained_and_the_pair_is_saved(root: Path, train
     assert torch.equal(pair.mean_F, model.mean_F)
     features = torch.randn(1, 29, 263)
     assert torch.equal(pair.encode(features)[0], model.encode([features[0]])[0])
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = read_pair(tmp_path / "last.ckpt")
+    assert again.fingerprint() == pair.fingerprint()
+    with pytest.raises(PosesynError, match="is no checkpoint of a text-to-motion transformer"):
+        read_pair(trained)
     # the pair's VQ-VAE is one to train a transformer for, too
-    again = TextToMotionTrainer(str(tmp_path / "motion_pair"), TRANSFORMER, "letters")
-    assert torch.equal(again.vqvae.quantizer.codebook, model.vqvae.quantizer.codebook)
+    other = TextToMotionTrainer(str(tmp_path / "motion_pair"), TRANSFORMER, "letters")
+    assert torch.equal(other.vqvae.quantizer.codebook, model.vqvae.quantizer.codebook)
 
 
 def test_a_vqvae_is_found_in_its_run_folder(trained: Path, tmp_path: Path) -> None:
