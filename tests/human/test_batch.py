@@ -125,7 +125,13 @@ class Batches(torch.utils.data.Dataset):
 
 
 def test_a_loaders_worker_sends_a_batch() -> None:
-    loader = DataLoader(Batches(), batch_size=None, sampler=range(3), num_workers=1)  # type: ignore[arg-type]
+    loader = DataLoader(
+        Batches(),
+        batch_size=None,
+        sampler=range(3),
+        num_workers=1,
+        multiprocessing_context="forkserver",  # type: ignore[arg-type]
+    )
     for index, batch in enumerate(loader):
         assert same(batch, random_batch(2, seed=index))
 
