@@ -61,6 +61,10 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
         "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
         "kid": ("int8", "() 1: a child (AGORA)"),
+        "kid_betas": (
+            "float32",
+            "(11,) shape of a child and weight of the children's template, NaN for others (AGORA)",
+        ),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )
