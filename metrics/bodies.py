@@ -23,7 +23,14 @@ from metrics.truth import GENDERS
 
 @lru_cache(maxsize=8)
 def body_model(name: str, betas: int) -> BodyModel:
-    """float64, on the CPU, with at least ``betas`` shape numbers where the file has them."""
+    """float64, on the CPU, with at least ``betas`` shape numbers where the file has them.
+
+    ``name``: as registered, or that with "_kid" behind it: eleven numbers, the last leads to the children's template.
+    """
+    if name.endswith("_kid"):
+        from human.licensed import load_licensed
+
+        return load_licensed(name.removesuffix("_kid"), kid=True).double()
     body = load_body(name)
     if betas > body.num_betas:
         from human.licensed import load_licensed

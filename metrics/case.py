@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from human.errors import PosesynError
+from human.kid_template import find_kid_template, missing_kid_template
 from human.skeleton import get_skeleton
 from metrics.bodies import Posed, body_name, named
 from metrics.protocols.base import Joints, Protocol
@@ -44,13 +45,31 @@ class Case:
         gender = np.asarray(truth["gender"]) if "gender" in truth.columns else np.zeros(len(truth), np.int8)
         if self.protocol.truth_body == "neutral":
             gender = np.zeros_like(gender)
-        out = []
-        for code in np.unique(gender):
-            rows = np.flatnonzero(gender == code)
+        kid = np.zeros(len(truth), bool)
+        if "kid_betas" in truth.columns:
+            kid = np.isfinite(np.asarray(truth["kid_betas"])).all(1)
+        out = self._children(gender, kid)
+        for code in np.unique(gender[~kid]):
+            rows = np.flatnonzero((gender == code) & ~kid)
             transl = truth["transl"][rows] if "transl" in truth.columns else None
             name = body_name(truth.body, int(code))
             posed = Posed(name, truth["pose"][rows], truth["betas"][rows], transl, self.protocol.truth_as)
             out.append((rows, posed))
+        return out
+
+    def _children(self, gender: np.ndarray, kid: np.ndarray) -> list[tuple[np.ndarray, Posed]]:
+        """AGORA's: boys are male, girls neutral; their pelvis is where the labels have it."""
+        truth, out = self.truth, []
+        if kid.any() and find_kid_template(truth.body) is None:
+            raise NotMeasured(missing_kid_template(truth.body))
+        for boys in (False, True):
+            rows = np.flatnonzero(kid & ((gender == 1) == boys))
+            if not len(rows):
+                continue
+            name, numbers = f"{body_name(truth.body, int(boys))}_kid", (truth["pose"][rows], truth["kid_betas"][rows])
+            labels = named(truth["native3d"][rows], truth.skeleton, ("pelvis",))[:, 0, :3]
+            pelvis = Posed(name, *numbers).joints("kinematic", ("pelvis",))[:, 0]
+            out.append((rows, Posed(name, *numbers, (labels - pelvis).numpy())))
         return out
 
     @cached_property

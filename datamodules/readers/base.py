@@ -62,6 +62,10 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
         "kid": ("int8", "() 1: a child (AGORA)"),
         "activity": ("uint8", "(64,) what the person does, in the set's words (MPII): UTF-8, zeros behind"),
+        "kid_betas": (
+            "float32",
+            "(11,) shape of a child and weight of the children's template, NaN for others (AGORA)",
+        ),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )
