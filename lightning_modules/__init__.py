@@ -9,6 +9,7 @@ from lightning_modules.hmr import HMR
 from lightning_modules.hmr2 import HMR2
 from lightning_modules.hybrik import HybrIK
 from lightning_modules.jointreg import JointRegressor
+from lightning_modules.pose_prior import PosePriorTrainer
 from lightning_modules.spin import SPIN
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "HybrIK",
     "JointRegressor",
     "PoseEstimator",
+    "PosePriorTrainer",
     "sharding",
 ]
