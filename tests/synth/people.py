@@ -40,7 +40,11 @@ class People:
 
 
 class Recall(nn.Module):
-    """An estimator that knows one prediction by heart for each of :class:`People`, as its parameters."""
+    """An estimator that knows one prediction by heart for each of :class:`People`, as its parameters; with ``guesses``
+    it takes strangers for one of them.
+    """
+
+    guesses = False
 
     def __init__(
         self, joints2d_NJ2: Tensor, joints3d_NJ3: Tensor | None = None, global_orient_N3: Tensor | None = None
@@ -55,6 +59,7 @@ class Recall(nn.Module):
 
     def predict(self, batch: PoseBatch) -> Prediction:
         row = batch.image[:, 0, 0, 0].long() + 256 * batch.image[:, 1, 0, 0].long()
+        row = row % len(self.joints2d) if self.guesses else row
         self.grads.append(torch.is_grad_enabled())
         n = len(row)
         return Prediction(

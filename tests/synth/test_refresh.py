@@ -160,6 +160,7 @@ def test_a_synthesiser_is_told_where_the_references_face(data: People, tmp_path:
     noting, pool = Noting(VariationConfig(best_of=2)), Pool(tmp_path / "pool")
     turns = torch.linspace(0.1, 0.9, 3 * len(data)).reshape(-1, 3)
     estimator = Recall(data.batch.joints2d + torch.linspace(0, 20, len(data))[:, None, None], global_orient_N3=turns)
+    estimator.guesses = True
     done = make(synthesiser=noting, appearances=appearances).run(
         estimator, data, pool, generation=0, number=0, seed=5, tpe_hash="abc"
     )
