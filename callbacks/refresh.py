@@ -261,6 +261,15 @@ def _number(value: float) -> float | None:
 
 def _warn_about(done: Refreshed) -> None:
     mined = done.mined
+    if done.report.get("fell_back"):
+        figures = ("slots", "fell_back", "captions_replaced")
+        reasons = [f"{n} {name}" for name, n in done.report.items() if isinstance(n, int) and n and name not in figures]
+        log.warning(
+            "%d of %d samples fell back to variation (%s)",
+            done.report["fell_back"],
+            done.report["slots"],
+            ", ".join(reasons),
+        )
     if mined.not_finite or mined.unreadable:
         log.warning(
             "mining skipped %d predictions that were not finite and %d unreadable pictures",

@@ -40,14 +40,15 @@ class References:
     def __init__(
         self, data: MiningData, indices: np.ndarray, estimator: Estimator, body: BodyModel, appearances: int
     ) -> None:
-        self.data, self.indices, self.body = data, indices, body
+        # A copy: best first is a view with a negative stride, which torch does not take (and a length of one hides it).
+        self.data, self.indices, self.body = data, indices.copy(), body
         self.refused = 0
         self._scenes: dict[int, np.ndarray] = {}
         self._looks: dict[int, ReferenceAppearance | None] = {}
         self._fits: dict[int, tuple[PoseBatch, FitResult, torch.Tensor]] = {}  # crop, body, camera
         self._estimator = estimator
         self._orients: dict[int, torch.Tensor] = {}
-        best = np.ascontiguousarray(indices[:appearances])
+        best = self.indices[:appearances]
         if len(best):
             with inference(estimator):
                 parts = list(predict_crops(estimator, data, best, 64))

@@ -219,7 +219,8 @@ class MSM:
             seen = to_world(turn_about_y(joints_MTJ3, made.starts.heading[of_M]))
             error_SC = made.label_error(rows_S, seen.reshape(len(rows_S), many * frames, JOINTS, 3))
             chosen_S = pick_by_labels(error_SC, usable_SC)
-            made.error2d_S[rows_S] = error_SC.gather(1, chosen_S.clamp_min(0)[:, None])[:, 0]
+            least_S = error_SC.gather(1, chosen_S.clamp_min(0)[:, None])[:, 0]
+            made.error2d_S[rows_S] = least_S.where(least_S.isfinite(), torch.nan)
         else:
             chosen_S = pick_uniform(usable_SC, [made.seeds[s] for s in rows_S.tolist()])
         ended_S = (end_M.view(-1, many) <= first).all(1)
