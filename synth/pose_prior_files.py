@@ -19,11 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from human.body_folders import VARIABLE, search_folders
-<<<<<<< HEAD
 from human.checkpoints import check_state, packaged_file, read_checkpoint
-=======
-from human.checkpoints import check_state, read_checkpoint
->>>>>>> w-gen
 from human.errors import PosesynError
 from synth.pose_prior import JOINTS, PosePrior, PosePriorConfig, VPoserV1, make_pose_prior
 
@@ -78,19 +74,9 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
         if (found := find_vposer()) is None:
             raise PosesynError(missing_vposer("pose prior 'vposer'"))
         name = found
-<<<<<<< HEAD
     file = packaged_file(name, _WEIGHTS)
     path, state = read_checkpoint(snapshot(file.expanduser()))
     return prior_from_state({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, path)
-=======
-    if str(name).startswith("packaged:"):
-        path = _WEIGHTS / f"{str(name).removeprefix('packaged:')}.safetensors"
-    else:
-        path = snapshot(Path(name).expanduser())
-    return prior_from_state(
-        {k: v.float() if v.is_floating_point() else v for k, v in read_checkpoint(path)[1].items()}, path
-    )
->>>>>>> w-gen
 
 
 @lru_cache(maxsize=4)
@@ -140,13 +126,8 @@ class VPoserDecoder(VPoserV1):
 
     def load(self, path: str | Path) -> None:
         """VPoser's own snapshot; :class:`PosesynError` where it is another file."""
-<<<<<<< HEAD
         file, state = read_checkpoint(snapshot(Path(path).expanduser()))
         decoder = decoder_state(state)
-=======
-        file = snapshot(Path(path).expanduser())
-        decoder = decoder_state(read_checkpoint(file)[1])
->>>>>>> w-gen
         check_state(decoder, self.state_dict(), file, "VPoser decoder")
         self.load_state_dict(decoder)
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-<<<<<<< HEAD
-import synth.alternatives  # registers
-import synth.msm.generate  # noqa: F401  # registers
-=======
 import synth.alternatives
 import synth.msm.generate  # noqa: F401  # registers, as the line before
->>>>>>> w-gen
 from human.errors import PosesynError
 from synth.synthesis import SYNTHESISERS, Synthesiser
 from synth.variation import VariationConfig
