@@ -180,6 +180,46 @@ def seconds(run: Any, device: str, repeats: int) -> tuple[float, float, Any]:
     return statistics.median(walls), statistics.median(cpus), result
 
 
+def compare(amass: Path, batch: int, device: str, optimiser: str, iterations: int, repeats: int) -> dict[str, Any]:
+    """Both on one batch, with the threads there are: rates, their quotient, errors in millimetres."""
+    body = load_body("free").to(device)
+    target = amass_batch(body, amass, batch)
+
+    def ours() -> Tensor:
+        return fit_joints3d(body, target).joints(body)[:, :JOINTS]
+
+    ours()  # warm: the prior is made once per process
+    ours_s, ours_cpu, ours_joints = seconds(ours, device, repeats)
+    with contextlib.redirect_stdout(sys.stderr):  # smplx prints a warning
+        layer = smpl_layer(body, batch)
+    reference = Reference(layer, optimiser, iterations)
+    with torch.no_grad():
+        drift = reference.layer().joints[0, :JOINTS] - body.J_template[:JOINTS]
+    assert drift.abs().max() < 1e-4, "the cut-down body must have the same joints"
+    reference_s, reference_cpu, reference_joints = seconds(lambda: reference(target), device, 1)
+
+    def error_mm(joints: Tensor) -> Tensor:
+        return 1000 * (joints - target).norm(dim=-1).mean(1)
+
+    theirs = error_mm(reference_joints)
+    return {
+        "batch": batch,
+        "joints": JOINTS,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "ours_per_second": round(batch / ours_s, 1),
+        "joints2smpl_per_second": round(batch / reference_s, 3),
+        "fit_ratio": round(reference_s / ours_s, 1),
+        "fit_ratio_cpu_time": round(reference_cpu / ours_cpu, 1),
+        "ours_error_mm": round(float(error_mm(ours_joints).mean()), 3),
+        "joints2smpl_error_mm": round(float(theirs.mean()), 3),
+        "joints2smpl_median_error_mm": round(float(theirs.median()), 3),
+        "joints2smpl_optimiser": optimiser,
+        "joints2smpl_iterations": iterations,
+        "vertices": SMPL_VERTICES,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     default = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples" / "amass"
@@ -192,44 +232,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="of ours; the median counts")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    body = load_body("free").to(args.device)
-    target = amass_batch(body, args.amass, args.batch)
-
-    def ours() -> Tensor:
-        return fit_joints3d(body, target).joints(body)[:, :JOINTS]
-
-    ours()  # warm: the prior is made once per process
-    ours_s, ours_cpu, ours_joints = seconds(ours, args.device, args.repeats)
-    with contextlib.redirect_stdout(sys.stderr):  # smplx prints a warning
-        layer = smpl_layer(body, args.batch)
-    reference = Reference(layer, args.optimiser, args.iterations)
-    with torch.no_grad():
-        drift = reference.layer().joints[0, :JOINTS] - body.J_template[:JOINTS]
-    assert drift.abs().max() < 1e-4, "the cut-down body must have the same joints"
-    reference_s, reference_cpu, reference_joints = seconds(lambda: reference(target), args.device, 1)
-
-    def error_mm(joints: Tensor) -> Tensor:
-        return 1000 * (joints - target).norm(dim=-1).mean(1)
-
-    theirs = error_mm(reference_joints)
-    result = {
-        "benchmark": "fit",
-        "batch": args.batch,
-        "joints": JOINTS,
-        "threads": args.threads,
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.machine(),
-        "ours_per_second": round(args.batch / ours_s, 1),
-        "joints2smpl_per_second": round(args.batch / reference_s, 3),
-        "fit_ratio": round(reference_s / ours_s, 1),
-        "fit_ratio_cpu_time": round(reference_cpu / ours_cpu, 1),
-        "ours_error_mm": round(float(error_mm(ours_joints).mean()), 3),
-        "joints2smpl_error_mm": round(float(theirs.mean()), 3),
-        "joints2smpl_median_error_mm": round(float(theirs.median()), 3),
-        "joints2smpl_optimiser": args.optimiser,
-        "joints2smpl_iterations": args.iterations,
-        "vertices": SMPL_VERTICES,
-    }
-    print(json.dumps(result))
+    result = compare(args.amass, args.batch, args.device, args.optimiser, args.iterations, args.repeats)
+    print(json.dumps({"benchmark": "fit", **result}))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from callbacks.benchmark import Benchmark
 from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
+from callbacks.films import Films
 from callbacks.gallery import Gallery
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "Benchmark", "EpochTable", "Gallery", "PredictionWriter", "Refresh"]
+__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "PredictionWriter", "Refresh"]

@@ -29,6 +29,7 @@ from synth.filters import Err3DFilter
 from synth.pool import GenerationInfo, Pool
 from synth.refresh import Refreshed, Refresher, slot_seed
 from synth.scene import SceneConfig
+from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Refresh(Callback):
     Args:
         samples: synthetic samples made in a refresh, before the filter.
         engine, engine_options, backgrounds: image engine by name, its arguments, and its background bank by name.
+        synthesiser, synthesiser_options: what chooses the poses, by name, and its arguments.
         eem, variation, filter, scene: settings of the parts (:mod:`synth`).
         reference_p: share of samples set into references' pictures; wear_p: share of those who also wear the
             reference's appearance; appearances: how many references may lend theirs.
@@ -58,6 +60,8 @@ class Refresh(Callback):
         engine: str = "rendered",
         engine_options: dict[str, Any] | None = None,
         backgrounds: str = "free",
+        synthesiser: str = "variation",
+        synthesiser_options: dict[str, Any] | None = None,
         eem: EEM | None = None,
         variation: VariationConfig | None = None,
         filter: Err3DFilter | None = None,
@@ -75,6 +79,7 @@ class Refresh(Callback):
         if samples < 1 or every < 1 or keep < 1:
             raise PosesynError(f"refresh needs samples, every and keep >= 1, got {samples}, {every}, {keep}")
         self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
+        self.synthesiser, self.synthesiser_options = synthesiser, synthesiser_options
         self.eem, self.variation = eem or EEM(), variation or VariationConfig()
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
         self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
@@ -146,6 +151,7 @@ class Refresh(Callback):
                 reference_p=self.reference_p,
                 wear_p=self.wear_p,
                 appearances=self.appearances,
+                synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
             )
         try:
             with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:
@@ -178,7 +184,7 @@ class Refresh(Callback):
         existing = pool.generations()
         # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
         seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.samples)}
-        made_here = (tpe, refresher.engine.config_hash(), seeds)
+        made_here = (tpe, refresher.engine.config_hash(), refresher.made_by, seeds)
         done = [g for g in existing if g.generation >= self.count and _made_by(pool, g) == made_here]
         generation = max([self.count, *(g.generation + 1 for g in existing)])
         return refresher.run(
@@ -208,11 +214,11 @@ class Refresh(Callback):
         self.history = list(state_dict["history"])
 
 
-def _made_by(pool: Pool, info: GenerationInfo) -> tuple[str, str, set[int]] | None:
-    """Weights, engine configuration and seeds that a generation was made with."""
+def _made_by(pool: Pool, info: GenerationInfo) -> tuple[str, str, str, set[int]] | None:
+    """Weights, engine configuration, synthesiser and seeds that a generation was made with."""
     rows = pool.provenance(info.generation)
     tpe, engine, seeds = (rows.column(name).to_pylist() for name in ("tpe", "engine_config", "seed"))
-    return (tpe[0], engine[0], set(seeds)) if tpe else None
+    return (tpe[0], engine[0], info.synthesiser, set(seeds)) if tpe else None
 
 
 def data_of(trainer: L.Trainer) -> PoseDataModule:
@@ -243,6 +249,7 @@ def _summary(done: Refreshed) -> dict[str, Any]:
         "eligible": done.mined.eligible,
         "not_finite": done.mined.not_finite,
         "unreadable": done.mined.unreadable,
+        "synthesis": {k: v if isinstance(v, int) else _number(v) for k, v in done.report.items()},
         "stages": {k: round(v, 3) for k, v in done.seconds.items()},
     }
 
@@ -254,6 +261,15 @@ def _number(value: float) -> float | None:
 
 def _warn_about(done: Refreshed) -> None:
     mined = done.mined
+    if done.report.get("fell_back"):
+        figures = ("slots", "fell_back", "captions_replaced")
+        reasons = [f"{n} {name}" for name, n in done.report.items() if isinstance(n, int) and n and name not in figures]
+        log.warning(
+            "%d of %d samples fell back to variation (%s)",
+            done.report["fell_back"],
+            done.report["slots"],
+            ", ".join(reasons),
+        )
     if mined.not_finite or mined.unreadable:
         log.warning(
             "mining skipped %d predictions that were not finite and %d unreadable pictures",

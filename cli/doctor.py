@@ -22,7 +22,7 @@ from human.smpl_files import LAYOUTS
 
 _PACKAGES = (
     "torch", "torchvision", "lightning", "torchmetrics", "timm", "warp-lang", "pylance", "roma", "smplx", "wandb",
-    "easypytorch3d",
+    "transformers", "easypytorch3d",
 )  # fmt: skip
 
 
@@ -36,17 +36,22 @@ def registries() -> dict[str, Registry[Any]]:
     from lightning_modules import ESTIMATORS
     from metrics.protocols import PROTOCOLS
     from synth.backgrounds import BACKGROUND_BANKS
+    from synth.captions import CAPTIONERS, TEXT_ENCODERS
     from synth.engines import ENGINES
+    from synth.synthesisers import SYNTHESISERS
 
     return {
         "target pose estimators": ESTIMATORS,
         "image engines": ENGINES,
+        "synthesisers": SYNTHESISERS,
         "data set readers": READERS,
         "training sources": SOURCES,
         "body models": BODY_MODELS,
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
+        "captioners": CAPTIONERS,
+        "text encoders": TEXT_ENCODERS,
         "evaluation protocols": PROTOCOLS,
     }
 
@@ -116,8 +121,8 @@ def data_sets() -> Table:
             problem = f" [red]{escape(place.problem)}[/red]" if place.problem else ""
             table.add_row(name, escape(f"{place.folder}: {splits or 'no labels'}") + problem)
     for kind, path in {n: find_regressor(n) for n in FILES}.items():
-        table.add_row(FILES[kind].file, str(path) if path else "[yellow]not here[/yellow]: part of SPIN's data "
-                      "(https://github.com/nkolot/SPIN, fetch_data.sh); goes beside the body models")  # fmt: skip
+        missing = f"[yellow]not here[/yellow]: {FILES[kind].get_it}; it goes beside the body models"
+        table.add_row(FILES[kind].file, str(path) if path else missing)
     return table
 
 

@@ -11,6 +11,7 @@ from lightning_modules.hybrik import HybrIK
 from lightning_modules.jointreg import JointRegressor
 from lightning_modules.motion_transformer import TextToMotionTrainer
 from lightning_modules.motion_vqvae import MotionVQVAETrainer
+from lightning_modules.pose_prior import PosePriorTrainer
 from lightning_modules.spin import SPIN
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "JointRegressor",
     "MotionVQVAETrainer",
     "PoseEstimator",
+    "PosePriorTrainer",
     "TextToMotionTrainer",
     "sharding",
 ]

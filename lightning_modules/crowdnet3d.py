@@ -36,7 +36,8 @@ from lightning_modules.normalisation import CROWDNET, Normalise
 from lightning_modules.pose_errors import Neighbours, detector_errors
 from lightning_modules.pose_guide import PoseGuide
 from lightning_modules.upright import upright_sixd
-from lightning_modules.vposer import JOINTS, LATENT, VPoserDecoder, decoder_state, find_vposer, missing_vposer
+from synth.pose_prior import JOINTS
+from synth.pose_prior_files import LATENT, VPoserDecoder, decoder_state, find_vposer, missing_vposer
 
 #: A detector's box about labelled joints is this much larger than theirs, in width and height.
 BOX_MARGIN = 1.2
@@ -108,7 +109,7 @@ class CrowdNet3D(PoseEstimator):
         self._prior_checked = pose_head == "sixd"
         if pose_head == "vposer":
             self.vposer = VPoserDecoder()
-            if (file := vposer or find_vposer()) is not None:
+            if (file := vposer or find_vposer("v1")) is not None:
                 self.vposer.load(file)
         if backbone_checkpoint is not None:
             self.load_backbone(backbone_checkpoint)
@@ -179,7 +180,10 @@ class CrowdNet3D(PoseEstimator):
     def regress(self, batch: PoseBatch) -> Regression:
         if not self._prior_checked:
             if not self.vposer.loaded:
-                raise PosesynError(missing_vposer())
+                raise PosesynError(
+                    missing_vposer("pose_head='vposer'", "v1") + "; or load a 3DCrowdNet checkpoint, which holds them "
+                    "(`checkpoint`), or use pose_head='sixd'"
+                )
             self._prior_checked = True
         joints, seen = self.guiding_pose(batch)
         return self.regress_guided(batch.image, heat_maps(joints, seen, self.image_size, self.sigma))
@@ -195,7 +199,7 @@ class CrowdNet3D(PoseEstimator):
         at, score = self.position_net(maps)
         said = self.head(maps, at.detach(), score.detach())
         if self.pose_head == "vposer":
-            body = self.vposer(said.pose)
+            body = self.vposer.decode(said.pose)
             hands = torch.eye(3, device=body.device).expand(len(body), 23 - JOINTS, 3, 3)
             body = torch.cat([body, hands], 1)
         else:

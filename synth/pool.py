@@ -53,13 +53,15 @@ _FOREVER = datetime.timedelta(days=365_000)
 @dataclass(frozen=True)
 class GenerationInfo:
     """A committed generation: its number, the dataset version that added it, rows in all and rows that passed (these
-    are samples ``0 .. passed-1``), and the position of its first row in the dataset."""
+    are samples ``0 .. passed-1``), the position of its first row in the dataset, and what chose the poses: a
+    synthesiser's name and the hash of its settings ("" where the writer did not say)."""
 
     generation: int
     version: int
     count: int
     passed: int
     start: int
+    synthesiser: str = ""
 
 
 class Pool:
@@ -117,7 +119,7 @@ class Pool:
 
     # Writing
 
-    def commit(self, generation: int, samples: Iterable[Sample]) -> GenerationInfo:
+    def commit(self, generation: int, samples: Iterable[Sample], synthesiser: str = "") -> GenerationInfo:
         """Write ``samples`` as a new generation; nothing is visible until all are written.
 
         Samples stream to disk as they come, so a slow generator is fine; those that passed keep their order and get
@@ -134,7 +136,7 @@ class Pool:
             dataset = self._create() if self._dataset is None else self._dataset
             rows = _Rows(samples, generation)
             fragments = rows.write(dataset)
-            return self._publish(generation, rows, fragments)
+            return self._publish(generation, rows, fragments, synthesiser)
 
     def repair(self) -> int:
         """Delete what killed writers left behind; bytes freed. Each commit that finds no other writer does this too."""
@@ -249,7 +251,9 @@ class Pool:
         assert self._dataset is not None
         return self._dataset
 
-    def _publish(self, generation: int, rows: _Rows, fragments: list[FragmentMetadata]) -> GenerationInfo:
+    def _publish(
+        self, generation: int, rows: _Rows, fragments: list[FragmentMetadata], synthesiser: str
+    ) -> GenerationInfo:
         """Compare-and-swap the manifest until it holds the new rows or the number turns out to be taken."""
         while True:
             self._refresh()
@@ -257,7 +261,7 @@ class Pool:
             dataset = self._dataset
             assert dataset is not None
             start = sum(g.count for g in self._table.values())
-            info = GenerationInfo(generation, dataset.version + 1, rows.count, rows.passed, start)
+            info = GenerationInfo(generation, dataset.version + 1, rows.count, rows.passed, start, synthesiser)
             entry = {_GENERATION_KEY + str(generation).encode(): json.dumps(asdict(info)).encode()}
             schema = SCHEMA.with_metadata({**dataset.schema.metadata, **entry})
             kept = [fragment.metadata for fragment in dataset.get_fragments()]

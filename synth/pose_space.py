@@ -11,10 +11,12 @@ that break joint limits or push one limb into another are drawn again.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -67,6 +69,8 @@ class PoseSpace:
     edges: np.ndarray
     config: PoseSpaceConfig = PoseSpaceConfig()
 
+    NUMBERS: ClassVar[int] = 2**52
+
     @classmethod
     def fit(
         cls,
@@ -116,19 +120,33 @@ class PoseSpace:
         """
         if count < 1:
             raise PosesynError(f"PoseSpace.sample: count must be at least 1, got {count}")
-        number = np.arange(first, first + count)
-        out = np.zeros((count, 24, 3))
-        todo = np.arange(count)
+        return self.at(np.arange(first, first + count), seed)
+
+    def at(self, number_N: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Poses by their numbers, below ``NUMBERS``, in the sequence that ``seed`` names; as :meth:`sample`."""
+        number = np.asarray(number_N, np.int64)
+        if number.size and not 0 <= number.min() <= number.max() < self.NUMBERS:
+            raise PosesynError(f"poses of a pose space are numbered from 0 to {self.NUMBERS - 1}")
+        out = np.zeros((len(number), 24, 3))
+        todo = np.arange(len(number))
         for attempt in range(_ATTEMPTS):
+            if len(todo) == 0:
+                break
             drawn = self._draw(derive_seed("pose_space", seed), number[todo], attempt)
             out[todo] = drawn
             todo = todo[~is_valid(drawn[:, 1:], self.config.limit_slack, self.config.overlap)]
-            if len(todo) == 0:
-                break
         if len(todo):  # a space most of whose combinations are impossible: take poses as they were recorded
             row = [int(generator("pose_space_fallback", seed, int(number[k])).integers(len(self.poses))) for k in todo]
             out[todo] = _whole(self.poses[row], self.tilt[row])
         return out[:, 1:].astype(np.float32), out[:, 0].astype(np.float32)
+
+    def content_hash(self) -> str:
+        """sha256 (hex) of everything that draws depend on."""
+        parts = (self.poses, self.tilt, self.labels.astype(np.int64), self.edges.astype(np.int64))
+        whole = hashlib.sha256(repr(self.config).encode())
+        for part in parts:
+            whole.update(np.ascontiguousarray(part).tobytes())
+        return whole.hexdigest()
 
     def bank(self, count: int = _BANK, seed: int = 0) -> MotionBank:
         """A bank of sampled poses, for everything that takes a motion bank."""

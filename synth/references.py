@@ -40,12 +40,15 @@ class References:
     def __init__(
         self, data: MiningData, indices: np.ndarray, estimator: Estimator, body: BodyModel, appearances: int
     ) -> None:
-        self.data, self.indices, self.body = data, indices, body
+        # A copy: best first is a view with a negative stride, which torch does not take (and a length of one hides it).
+        self.data, self.indices, self.body = data, indices.copy(), body
         self.refused = 0
         self._scenes: dict[int, np.ndarray] = {}
         self._looks: dict[int, ReferenceAppearance | None] = {}
         self._fits: dict[int, tuple[PoseBatch, FitResult, torch.Tensor]] = {}  # crop, body, camera
-        best = np.ascontiguousarray(indices[:appearances])
+        self._estimator = estimator
+        self._orients: dict[int, torch.Tensor] = {}
+        best = self.indices[:appearances]
         if len(best):
             with inference(estimator):
                 parts = list(predict_crops(estimator, data, best, 64))
@@ -66,6 +69,15 @@ class References:
 
     def name(self, index: int | None) -> str:
         return "" if index is None else self.data.ids[index]
+
+    def orientation(self, index: int) -> torch.Tensor:
+        """(3,) rotation vector of the reference's body in its camera, as the estimator sees it; NaN where it fails."""
+        if not self._orients:  # all at once: a reference that any slot needs is one of a few hundred
+            with inference(self._estimator):
+                parts = [p for _, p in predict_crops(self._estimator, self.data, self.indices, 64)]
+            found = Prediction.cat(parts).global_orient
+            self._orients = {int(n): found[k] for k, n in enumerate(self.indices)}
+        return self._orients[index]
 
     def scene(self, index: int, size: int) -> np.ndarray:
         """(size, size, 3) uint8, the reference's picture without the person."""

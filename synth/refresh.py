@@ -14,7 +14,6 @@ import torch
 from human.batch import PoseBatch
 from human.body import BodyModel, load_body
 from human.errors import PosesynError
-from human.motion import MotionBank, load_motion_bank
 from human.prediction import Estimator
 from human.rng import derive_seed, generator
 from human.rotations import rotvec_to_matrix
@@ -25,7 +24,8 @@ from synth.pool import GenerationInfo, Pool
 from synth.references import References
 from synth.sample import LABEL_SHAPES, Sample
 from synth.scene import SceneConfig, SceneSpec, frame_person, in_fixed_batches
-from synth.variation import VariationConfig, vary
+from synth.synthesis import Challenges, Film, Synthesised, Synthesiser, Variation
+from synth.variation import VariationConfig
 
 # Told (stage, done, total) as the refresh goes on.
 Progress = Callable[[str, int, int], None]
@@ -38,7 +38,9 @@ def slot_seed(seed: int, number: int, slot: int) -> int:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh did; ``samples`` are those kept, at most ``gallery`` of them, for pictures."""
+    """What a refresh did; ``samples`` are those kept, at most ``gallery`` of them, for pictures; ``report`` and
+    ``films`` are the synthesiser's.
+    """
 
     info: GenerationInfo | None
     mined: Mined
@@ -49,6 +51,8 @@ class Refreshed:
     samples: PoseBatch | None = None
     sample_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
     sample_passed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    report: dict[str, float | int] = field(default_factory=dict)
+    films: tuple[Film, ...] = ()
 
     @property
     def pass_rate(self) -> float:
@@ -63,6 +67,7 @@ class Refresher:
         engine: the image engine.
         samples: synthetic samples to make (before the filter), shared evenly by the challenges.
         eem, variation, filter: settings of the parts.
+        synthesiser: makes the poses; None: "variation" with these settings.
         scene: framing and field of view of the new pictures.
         reference_p: share of samples set in a reference's picture with its person removed; the rest gets free
             backgrounds.
@@ -84,8 +89,8 @@ class Refresher:
     appearances: int = 16
     render_batch: int = 32
     gallery: int = 24
+    synthesiser: Synthesiser | None = None
     body: BodyModel = field(init=False)
-    bank: MotionBank = field(init=False)
 
     def __post_init__(self) -> None:
         shares = (self.reference_p, self.wear_p)
@@ -94,7 +99,13 @@ class Refresher:
                 "a refresh needs samples >= 1, render_batch >= 1, appearances >= 0, and reference_p and wear_p in "
                 f"0 .. 1, got {self.samples}, {self.render_batch}, {self.appearances} and {shares}"
             )
-        self.body, self.bank = load_body("free"), load_motion_bank()
+        self.body = load_body("free")
+        self._synthesiser = self.synthesiser or Variation(self.variation)
+
+    @property
+    def made_by(self) -> str:
+        """Names the synthesiser and its settings, for provenance."""
+        return f"{self._synthesiser.name}:{self._synthesiser.config_hash()}"
 
     def run(
         self,
@@ -135,19 +146,12 @@ class Refresher:
         # Slot s is made of challenge s mod K: every challenge gets its share, the worst the remainder.
         slot_challenge = np.arange(self.samples) % len(mined.challenges)
         seeds = [slot_seed(seed, number, s) for s in range(self.samples)]
-        with clock("vary"):
-            variations = vary(
-                mined.predictions[torch.from_numpy(slot_challenge)],
-                mined.crops.joints2d[slot_challenge],
-                mined.crops.joints2d_conf[slot_challenge],
-                seeds,
-                self.body,
-                self.bank,
-                self.variation,
-            )
         with clock("references"):
             wanted = self.appearances if self.reference_p * self.wear_p > 0 else 0
             references = References(data, mined.references, estimator, self.body, wanted)
+            places = [self._placing(number, references) for number in seeds]
+        with clock("vary"):
+            made = self._synthesise(mined, data, slot_challenge, seeds, references, places)
         kept: list[PoseBatch] = []
         kept_error: list[np.ndarray] = []
         kept_passed: list[np.ndarray] = []
@@ -157,9 +161,7 @@ class Refresher:
             for start in range(0, self.samples, self.render_batch):
                 slots = np.arange(start, min(start + self.render_batch, self.samples))
                 with clock("render"):
-                    spec, reference = self._scenes(
-                        slots, seeds, variations.betas, variations.body_pose, variations.global_orient, references
-                    )
+                    spec, reference = self._scenes(slots, seeds, made, places, references)
                     batch, order = self._render(spec)
                 with clock("filter"):
                     error, passed = self.filter(estimator, batch)
@@ -179,6 +181,7 @@ class Refresher:
                         challenge_id=data.ids[challenge],
                         challenge_error=float(mined.errors[challenge]),
                         reference_id=reference[s],
+                        caption=made.captions[slot_challenge[slot]] if made.captions else "",
                         seed=seeds[slot],
                         tpe=tpe_hash,
                         err3d=float(error[k]) if np.isfinite(error[k]) else None,
@@ -187,7 +190,7 @@ class Refresher:
                 tell("synthesise", int(slots[-1]) + 1, self.samples)
 
         start_commit = time.perf_counter()
-        info = pool.commit(generation, produce())
+        info = pool.commit(generation, produce(), self.made_by)
         inside = clock.seconds.get("render", 0.0) + clock.seconds.get("filter", 0.0)
         clock.seconds["commit"] = time.perf_counter() - start_commit - inside
         errors = np.concatenate(all_errors)
@@ -197,40 +200,75 @@ class Refresher:
             mined,
             challenge_error,
             float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan"),
-            float(variations.fit.mean()),
+            _finite_mean(made.fit),
             clock.seconds,
             PoseBatch.cat(kept)[:n],
             np.concatenate(kept_error)[:n],
             np.concatenate(kept_passed)[:n],
+            made.report,
+            made.films,
         )
+
+    def _synthesise(
+        self,
+        mined: Mined,
+        data: MiningData,
+        slot_challenge: np.ndarray,
+        seeds: list[int],
+        references: References,
+        places: list[_Placing],
+    ) -> Synthesised:
+        assert mined.crops is not None
+        assert mined.predictions is not None
+        orient = None
+        if self._synthesiser.wants_references:
+            nowhere = torch.full((3,), torch.nan)
+            orient = torch.stack(
+                [nowhere if p.reference is None else references.orientation(p.reference) for p in places]
+            )
+        names = getattr(data, "activities", None)
+        challenges = Challenges(
+            mined.predictions,
+            mined.crops,
+            [data.ids[i] for i in mined.challenges],
+            mined.errors[mined.challenges],
+            [names[i] if names else "" for i in mined.challenges],
+            orient,
+        )
+        return self._synthesiser.synthesise(challenges, slot_challenge, seeds, self.body)
+
+    def _placing(self, seed: int, references: References) -> _Placing:
+        """How the sample with ``seed`` is framed and where it is set."""
+        rng = generator("placing", seed)
+        fov = _field_of_view(rng, self.scene)
+        fill = rng.uniform(*self.scene.fill)
+        shift = rng.uniform(-self.scene.shift, self.scene.shift, 2)
+        return _Placing(fov, fill, shift, *self._reference(rng, references))
 
     def _scenes(
         self,
         slots: np.ndarray,
         seeds: list[int],
-        betas: torch.Tensor,
-        pose: torch.Tensor,
-        orient: torch.Tensor,
+        made: Synthesised,
+        places: list[_Placing],
         references: References,
     ) -> tuple[list[tuple[np.ndarray, SceneSpec]], list[str]]:
         """Scenes of some slots, as (rows, spec) groups that bring the same things along; and each row's reference."""
-        rngs = [generator("placing", seeds[s]) for s in slots]
-        fov = torch.tensor([_field_of_view(r, self.scene) for r in rngs])
-        fill = torch.tensor([r.uniform(*self.scene.fill) for r in rngs])
-        shift = torch.tensor(np.stack([r.uniform(-self.scene.shift, self.scene.shift, 2) for r in rngs]))
+        here = [places[s] for s in slots]
+        betas, pose, orient = made.betas[slots], made.body_pose[slots], made.global_orient[slots]
+        fov, fill = torch.tensor([p.fov for p in here]), torch.tensor([p.fill for p in here])
+        shift = torch.tensor(np.stack([p.shift for p in here]))
         with torch.inference_mode():
             # A few at a time, always as many: sums over other batches round differently, and labels would depend on it.
-            posed = (betas[slots], rotvec_to_matrix(pose[slots]), rotvec_to_matrix(orient[slots]))
+            posed = (betas, rotvec_to_matrix(pose), rotvec_to_matrix(orient))
             (joints,) = in_fixed_batches(lambda *part: (self.body.joints(*part),), *posed)
         transl, intrinsics = frame_person(joints, self.engine.size, fov, fill, shift)
-        # (reference or None, whether the person wears its appearance)
-        chosen = [self._reference(r, references) for r in rngs]
-        everything = SceneSpec(
-            betas[slots], pose[slots], orient[slots], transl, intrinsics, torch.tensor([seeds[s] for s in slots])
-        )
+        everything = SceneSpec(betas, pose, orient, transl, intrinsics, torch.tensor([seeds[s] for s in slots]))
         groups = []
         for scene, worn in ((True, True), (True, False), (False, False)):
-            numbers = [(k, c) for k, (c, w) in enumerate(chosen) if (c is not None) == scene and w == worn]
+            numbers = [
+                (k, p.reference) for k, p in enumerate(here) if (p.reference is not None) == scene and p.worn == worn
+            ]
             if not numbers:
                 continue
             rows = np.array([k for k, _ in numbers], dtype=np.int64)
@@ -243,7 +281,7 @@ class Refresher:
                 atlas, light = (torch.from_numpy(np.stack([getattr(x, n) for x in looks])) for n in ("atlas", "light"))
                 spec = replace(spec, atlas=atlas, light=light)
             groups.append((rows, spec))
-        return groups, [references.name(c) for c, _ in chosen]
+        return groups, [references.name(p.reference) for p in here]
 
     def _reference(self, rng: np.random.Generator, references: References) -> tuple[int | None, bool]:
         scene, wear = rng.random() < self.reference_p, rng.random() < self.wear_p
@@ -256,6 +294,19 @@ class Refresher:
         return PoseBatch.cat([self.engine.render(spec) for _, spec in groups]), np.concatenate(
             [rows for rows, _ in groups]
         )
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """Degrees of view, share filled, shift of the middle; the reference whose scene it is, if any, and whether its
+    appearance is worn too.
+    """
+
+    fov: float
+    fill: float
+    shift: np.ndarray
+    reference: int | None
+    worn: bool
 
 
 class _Clock:
@@ -271,6 +322,10 @@ class _Clock:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def _finite_mean(values: torch.Tensor) -> float:
+    return float(values[values.isfinite()].mean())
 
 
 def _field_of_view(rng: np.random.Generator, scene: SceneConfig) -> float:

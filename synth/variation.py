@@ -95,7 +95,7 @@ def vary(
         return Variations(betas, pose_SM[:, 0], orient_SM[:, 0], torch.full((count,), torch.nan))
     with torch.inference_mode():
         joints = body.joints(betas.repeat_interleave(many, 0), pose_SM.flatten(0, 1), orient_SM.flatten(0, 1), None)
-    error_SM = _image_error(joints.unflatten(0, (count, many)), joints2d_SJ2, conf_SJ)
+    error_SM = image_error(joints.unflatten(0, (count, many)), joints2d_SJ2, conf_SJ)
     best = error_SM.argmin(1)
     rows = torch.arange(count)
     return Variations(betas, pose_SM[rows, best], orient_SM[rows, best], error_SM[rows, best])
@@ -138,7 +138,7 @@ def _candidates(
     return pose, matrix_to_rotvec(orient)
 
 
-def _image_error(joints_SMJ3: Tensor, target_SJ2: Tensor, conf_SJ: Tensor) -> Tensor:
+def image_error(joints_SMJ3: Tensor, target_SJ2: Tensor, conf_SJ: Tensor) -> Tensor:
     """(S,M) pixels: equation 1 of the EEM between a candidate under the best-fitting weak-perspective camera and the
     labels.
     """

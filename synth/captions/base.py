@@ -52,6 +52,4 @@ CAPTIONERS: Registry[Callable[..., Captioner]] = Registry("captioner")
 
 def load_captioner(name: str = "describer", **settings: Any) -> Captioner:
     """A captioner by name, with its own settings (``load_captioner("vlm", checkpoint="…")``)."""
-    import synth.captions.describer  # noqa: F401  # registers
-
     return CAPTIONERS.get(name)(**settings)

@@ -57,7 +57,7 @@ def load_official_transformer(path: str | Path, heads: int = 16) -> TextToMotion
     """
     file, theirs = read_checkpoint(path)
     config = _config(partial(_transformer_config, heads=heads), theirs, file)
-    expected = _transformer_shapes(config, theirs)
+    expected = _transformer_shapes(config)
     check_state(theirs, expected, file, "text-to-motion transformer", _ADVICE.format("transformer (net_best_fid.pth)"))
     table_LC = theirs["trans_base.pos_embed.embed"][:, 0].float()
     if not torch.allclose(table_LC, sinusoids(config.block_size, config.width), atol=1e-4):
@@ -115,7 +115,7 @@ def _transformer_config(theirs: Mapping[str, Tensor], heads: int) -> Transformer
         text_dim=_sizes(theirs, "trans_base.cond_emb.weight", 2, (width, official.text_dim))[1],
         width=width,
         heads=heads,
-        layers=sum(_count(theirs, rf"trans_{part}\.blocks\.(\d+)\.ln1\.weight", 9) for part in ("base", "head")),
+        layers=2 * max(_count(theirs, rf"trans_{part}\.blocks\.(\d+)\.ln1\.weight", 9) for part in ("base", "head")),
         block_size=_sizes(theirs, "trans_base.pos_embed.embed", 3, (official.block_size, 1, width))[0],
         mlp_ratio=max(1, hidden // max(1, width)),
     )
@@ -131,13 +131,12 @@ def _count(theirs: Mapping[str, Tensor], pattern: str, otherwise: int) -> int:
     return len([name for name in theirs if re.fullmatch(pattern, name)]) or otherwise
 
 
-def _places(theirs: Mapping[str, Tensor], layers: int) -> list[str]:
-    """Upstream's names of the blocks, base before head."""
-    base = _count(theirs, r"trans_base\.blocks\.(\d+)\.ln1\.weight", layers // 2)
-    return [f"trans_base.blocks.{i}" for i in range(base)] + [f"trans_head.blocks.{i}" for i in range(layers - base)]
+def _places(layers: int) -> list[str]:
+    """Upstream's names of the blocks: a base and a head of as many."""
+    return [f"trans_{part}.blocks.{i}" for part in ("base", "head") for i in range(layers // 2)]
 
 
-def _transformer_shapes(config: TransformerConfig, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _transformer_shapes(config: TransformerConfig) -> dict[str, Tensor]:
     """What a file of theirs holds, as tensors without memory."""
     c, v, size, h = config.width, config.codes, config.block_size, config.mlp_ratio * config.width
     shapes: dict[str, tuple[int, ...]] = {
@@ -150,7 +149,7 @@ def _transformer_shapes(config: TransformerConfig, theirs: Mapping[str, Tensor])
         "trans_head.ln_f.bias": (c,),
         "trans_head.head.weight": (v + 1, c),
     }
-    for place in _places(theirs, config.layers):
+    for place in _places(config.layers):
         shapes[f"{place}.attn.mask"] = (1, 1, size, size)
         for name in ("ln1", "ln2"):
             shapes |= {f"{place}.{name}.weight": (c,), f"{place}.{name}.bias": (c,)}
@@ -165,7 +164,7 @@ def _transformer_weights(theirs: Mapping[str, Tensor], config: TransformerConfig
     plain = {"code.weight": "trans_base.tok_emb.weight", "head.weight": "trans_head.head.weight"}
     for kind in ("weight", "bias"):
         plain |= {f"text.{kind}": f"trans_base.cond_emb.{kind}", f"norm.{kind}": f"trans_head.ln_f.{kind}"}
-        for i, place in enumerate(_places(theirs, config.layers)):
+        for i, place in enumerate(_places(config.layers)):
             plain[f"blocks.{i}.norm1.{kind}"] = f"{place}.ln1.{kind}"
             plain[f"blocks.{i}.norm2.{kind}"] = f"{place}.ln2.{kind}"
             plain[f"blocks.{i}.proj.{kind}"] = f"{place}.attn.proj.{kind}"

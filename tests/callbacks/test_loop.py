@@ -21,7 +21,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from callbacks import EMA, EpochTable, Refresh
+from callbacks import EMA, EpochTable, Films, Refresh
 from callbacks.ema import averaged_weights
 from datamodules.pose import PoseDataModule, ReaderConfig
 from datamodules.sources import RealSource, RenderedSource
@@ -31,6 +31,7 @@ from lightning_modules import HMR
 from synth.eem import EEM
 from synth.filters import Err3DFilter
 from synth.pool import Pool
+from tests.synth.motion_pairs import save_pair
 from tests.tiny import BATCH, CHEAP, STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
 
 EPOCHS = 3
@@ -211,6 +212,35 @@ def test_resume_from_any_checkpoint_ends_the_same(data: Path, whole: Run, name: 
     part = run(data, folder, resume=whole.folder / name, module={"pool": str(whole.folder / "pool")})
     assert_ends_like(part, whole, left)
     assert [g.generation for g in Pool(whole.folder / "pool").generations()] == list(range(EPOCHS))
+
+
+def test_a_run_that_makes_motions_resumes_and_is_filmed(data: Path, tmp_path: Path) -> None:
+    options = {"synthesiser": "msm", "synthesiser_options": {"pair": save_pair(tmp_path), "films": 2}}
+    first = run(data, tmp_path / "a", Films(), refresh=options, epochs=2)
+    assert sorted(f.name for f in (tmp_path / "a" / "films").iterdir()) == [
+        f"refresh_{n:03d}_{k:03d}.png" for n in range(2) for k in range(2)
+    ]
+    assert cv2.imread(str(tmp_path / "a" / "films" / "refresh_001_001.png")).std() > 10
+    report = first.refresh.history[-1]["synthesis"]
+    assert (report["slots"], report["fell_back"]) == (6, 0)
+    for name, left in (("steps/6.ckpt", 2), ("epochs/0.ckpt", 4)):
+        pool = {"pool": str(tmp_path / "a" / "pool")}
+        part = run(data, tmp_path / name, resume=tmp_path / "a" / name, refresh=options, module=pool, epochs=2)
+        assert_ends_like(part, first, left)
+    assert [g.generation for g in first.data.pool.generations()] == [0, 1]  # nothing was made anew
+    # Another synthesiser makes another generation of the same weights and seeds.
+    other = run(data, tmp_path / "b", resume=tmp_path / "a" / "steps" / "3.ckpt", module=pool, epochs=2)
+    assert [g.generation for g in other.data.pool.generations()] == [0, 1, 2]
+
+
+def test_what_no_motion_could_be_made_of_is_counted_and_said(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"synthesiser": "msm", "synthesiser_options": {"pair": save_pair(tmp_path, ends_at_once=True)}}
+    done = run(data, tmp_path, refresh=options, epochs=1)
+    assert done.refresh.history[0]["synthesis"]["ended_at_once"] == 6
+    assert "6 of 6 samples fell back to variation (6 ended_at_once)" in caplog.text
+    assert done.pooled
 
 
 def test_resume_without_validation(data: Path, tmp_path: Path) -> None:

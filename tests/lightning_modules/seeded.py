@@ -81,21 +81,21 @@ class Reference(NamedTuple):
     about: str
 
 
-def save_reference(name: str, shapes: Shapes, seed: int, about: str, **arrays: Any) -> Path:
+def save_reference(name: str, shapes: Shapes, seed: int, about: str, folder: Path = REFERENCES, **arrays: Any) -> Path:
     """Write ``reference/NAME.npz``: ``arrays`` (tensors, numpy arrays), the weights' shapes, and one line about which
     original, at which commit and size, gave them.
     """
-    REFERENCES.mkdir(exist_ok=True)
-    path = REFERENCES / f"{name}.npz"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.npz"
     header = {"seed": seed, "about": about, "shapes": {k: list(v) for k, v in shapes.items()}}
     values = {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for k, v in arrays.items()}
     np.savez_compressed(path, __header__=np.frombuffer(json.dumps(header).encode(), np.uint8), **values)
     return path
 
 
-def load_reference(name: str) -> Reference:
+def load_reference(name: str, folder: Path = REFERENCES) -> Reference:
     """``reference/NAME.npz`` with its weights drawn again."""
-    with np.load(REFERENCES / f"{name}.npz", allow_pickle=False) as file:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
         header = json.loads(file["__header__"].tobytes())
         arrays = {k: torch.from_numpy(file[k]) for k in file.files if k != "__header__"}
     return Reference(seeded_state(header["shapes"], header["seed"]), arrays, header["seed"], header["about"])

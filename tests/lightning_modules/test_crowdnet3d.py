@@ -279,7 +279,7 @@ def test_vposers_own_folder(reference: Reference, original: CrowdNet3D, tmp_path
 
 def test_vposer_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSESYN_BODY_MODELS", str(tmp_path))
-    monkeypatch.setattr("lightning_modules.vposer.search_folders", lambda: [tmp_path])
+    monkeypatch.setattr("synth.pose_prior_files.search_folders", lambda: [tmp_path])
     model = crowd(pose_head="vposer", pose2d="labels")
     with pytest.raises(PosesynError, match=r"VPoser v1.*sixd"):
         model.predict(rendered_people(range(1)))

@@ -20,8 +20,11 @@ from synth.engines.build import make_engine
 from synth.filters import Err3DFilter
 from synth.pool import Pool
 from synth.refresh import Refreshed, Refresher, slot_seed
+from synth.synthesis import Challenges, Synthesised, Variation
+from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
-from tests.synth.people import People
+from tests.synth.motion_pairs import save_pair
+from tests.synth.people import People, Recall
 from tests.tiny import CHEAP, SIZE, rendered_people, tiny_hmr
 
 SAMPLES = 7
@@ -121,6 +124,59 @@ def test_a_refresh_is_a_function_of_its_arguments(data: People, tmp_path: Path) 
     assert torch.equal(batches[0].joints3d[orders[0]], batches[3].joints3d[orders[3]])
 
 
+def test_motions_of_the_motion_synthesis_module(data: People, tmp_path: Path) -> None:
+    msm = make_synthesiser("msm", {"pair": save_pair(tmp_path)})
+    pools = [Pool(tmp_path / name) for name in "ab"]
+    for pool in pools:
+        done = refresh(pool, data, refresher=make(synthesiser=msm))
+    assert done.info is not None
+    assert done.info.synthesiser == f"msm:{msm.config_hash()}" == pools[0].generations()[0].synthesiser
+    assert rows(pools[0]) == rows(pools[1])
+    assert_same(pools[0].read(0, range(SAMPLES)), pools[1].read(0, range(SAMPLES)))
+    slot = {slot_seed(5, 0, s): s for s in range(SAMPLES)}
+    captions = {f.challenge: f.caption for f in done.films}
+    assert len(captions) == 3
+    for row in rows(pools[0]):
+        assert row["caption"] == captions[slot[row["seed"]] % 3] != ""
+    assert (done.report["slots"], done.report["fell_back"]) == (SAMPLES, 0)
+    variation = make()
+    assert variation.made_by.startswith("variation:")
+    assert variation.made_by != make(variation=VariationConfig(best_of=3)).made_by
+
+
+class Noting(Variation):
+    """Variation that keeps what it was given."""
+
+    wants_references = True
+
+    def synthesise(self, challenges: Challenges, *slots: Any) -> Synthesised:
+        self.given = challenges
+        return super().synthesise(challenges, *slots)
+
+
+@pytest.mark.parametrize("appearances", [1, 16])
+def test_a_synthesiser_is_told_where_the_references_face(data: People, tmp_path: Path, appearances: int) -> None:
+    """Those that lend their looks, and those that lend their scene only."""
+    noting, pool = Noting(VariationConfig(best_of=2)), Pool(tmp_path / "pool")
+    turns = torch.linspace(0.1, 0.9, 3 * len(data)).reshape(-1, 3)
+    estimator = Recall(data.batch.joints2d + torch.linspace(0, 20, len(data))[:, None, None], global_orient_N3=turns)
+    estimator.guesses = True
+    done = make(synthesiser=noting, appearances=appearances).run(
+        estimator, data, pool, generation=0, number=0, seed=5, tpe_hash="abc"
+    )
+    slot = {slot_seed(5, 0, s): s for s in range(SAMPLES)}
+    beside = {slot[r["seed"]]: r["reference_id"] for r in rows(pool)}
+    given = noting.given
+    assert given.ids == [data.ids[i] for i in done.mined.challenges]
+    assert given.reference_orient is not None
+    assert {bool(name) for name in beside.values()} == {True, False}
+    for s, orient in enumerate(given.reference_orient):
+        if beside[s]:
+            assert torch.equal(orient, turns[data.ids.index(beside[s])])
+        else:
+            assert orient.isnan().all()
+
+
 def test_a_later_refresh_draws_other_samples(data: People, tmp_path: Path) -> None:
     pool = Pool(tmp_path / "pool")
     refresh(pool, data, 0)
@@ -206,7 +262,7 @@ _KILLED = """
 import os, signal, sys, torch
 from human.batch import PoseBatch
 from synth.pool import Pool
-from tests.synth.people import People
+from tests.synth.people import People, Recall
 from tests.synth.test_refresh import refresh
 from tests.tiny import rendered_people
 
