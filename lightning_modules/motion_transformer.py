@@ -36,6 +36,7 @@ class TextToMotionTrainer(MotionTrainer):
         text_encoder: by name (``synth.captions.TEXT_ENCODERS``): "clip-vit-b32" is T2M-GPT's, "minilm" ships with us.
         pkeep: share of the input codes that are not replaced by others drawn at random; -1: drawn anew each step.
         lr, weight_decay, warmup_steps, final_lr_fraction, optimisation: default: T2M-GPT's code's, for 300,000 steps.
+        checkpoint: a trained transformer of these sizes, for this VQ-VAE, to start from: a checkpoint of this training.
         gradient_checkpointing: less memory, about a third more time.
     """
 
@@ -50,6 +51,7 @@ class TextToMotionTrainer(MotionTrainer):
         warmup_steps: int = 0,
         final_lr_fraction: float = 0.05,
         optimisation: Optimisation | None = None,
+        checkpoint: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         network, mean_F, std_F, layout = read_vqvae(vqvae)
@@ -72,6 +74,18 @@ class TextToMotionTrainer(MotionTrainer):
         self.transformer = TextToMotion(
             replace(transformer or TransformerConfig(), **sizes), gradient_checkpointing=gradient_checkpointing
         )
+
+        if checkpoint is not None:
+            self._start_from(read_pair(checkpoint), checkpoint)
+
+    def _start_from(self, pair: MotionPair, path: str) -> None:
+        if pair.transformer.config != self.transformer.config:
+            raise PosesynError(
+                f"model.checkpoint={path}: it is of {pair.transformer.config}, the model of {self.transformer.config}"
+            )
+        if not torch.equal(pair.vqvae.quantizer.codebook, self.vqvae.quantizer.codebook):
+            raise PosesynError(f"model.checkpoint={path} was trained for another VQ-VAE than model.vqvae")
+        self.transformer.load_state_dict(pair.transformer.state_dict())
 
     def trained(self) -> TextToMotion:
         return self.transformer
