@@ -1,16 +1,22 @@
-"""How long PA-MPJPE of 100,000 poses takes: ``python -m benchmarks.metrics`` prints one line of JSON.
+"""How fast figures are taken: ``python -m benchmarks.metrics`` prints one line of JSON.
+
+PA-MPJPE of 100,000 poses:
 
 ``ours_s`` is :func:`metrics.functional.pa_mpjpe` on float32 tensors with ``threads`` threads, the best of ten;
 ``one_thread_s`` the same on one. ``numpy_s`` is what people run: a Python loop with one numpy SVD per pose, which uses
 one thread, timed on ``numpy_poses`` of them (the best of three) and scaled up. ``ratio`` is ``numpy_s`` by ``ours_s``.
+
+``readers``: for every data set, persons indexed and pictures decoded per second (``benchmarks.dataset_rates``).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +48,20 @@ def best_of(times: int, call: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skip-readers", action="store_true", help="only PA-MPJPE")
+    args = parser.parse_args()
+    result: dict[str, Any] = pose_rates()
+    if not args.skip_readers:
+        from benchmarks.dataset_rates import rates  # and the tests' generators, with what they need
+
+        result["readers"] = rates()
+    print(json.dumps(result))
+
+
+def pose_rates() -> dict[str, Any]:
+    """PA-MPJPE, ours and numpy's."""
     rng = generator("benchmarks.metrics")
     target = rng.normal(size=(POSES, JOINTS, 3)) * (0.3, 0.6, 0.15)
     pred = target + 0.05 * rng.normal(size=target.shape)
@@ -60,8 +80,8 @@ def main() -> None:
         return np.array([numpy_pa_mpjpe(p, t) for p, t in pairs])
 
     numpy_s = best_of(3, loop) * POSES / NUMPY_POSES
-    result = {
-        "benchmark": "pa_mpjpe",
+    return {
+        "benchmark": "metrics",
         "poses": POSES,
         "joints": JOINTS,
         "numpy_poses": NUMPY_POSES,
@@ -72,7 +92,6 @@ def main() -> None:
         "ratio": round(numpy_s / seconds[threads], 1),
         "max_difference_mm": float(np.abs(values - loop()).max()),
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -121,8 +121,8 @@ def data_sets() -> Table:
             problem = f" [red]{escape(place.problem)}[/red]" if place.problem else ""
             table.add_row(name, escape(f"{place.folder}: {splits or 'no labels'}") + problem)
     for kind, path in {n: find_regressor(n) for n in FILES}.items():
-        table.add_row(FILES[kind].file, str(path) if path else "[yellow]not here[/yellow]: part of SPIN's data "
-                      "(https://github.com/nkolot/SPIN, fetch_data.sh); goes beside the body models")  # fmt: skip
+        missing = f"[yellow]not here[/yellow]: {FILES[kind].get_it}; it goes beside the body models"
+        table.add_row(FILES[kind].file, str(path) if path else missing)
     return table
 
 

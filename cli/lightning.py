@@ -1,4 +1,7 @@
-"""``lightning fit|validate|test|predict --config FILE``: LightningCLI over our model and data classes."""
+"""``lightning fit|validate|test|predict --config FILE``: LightningCLI over our model and data classes.
+
+A config that names the class of its data (``data.class_path``) may train anything; all others train an estimator.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import warnings
 from typing import Any
 
+from cli.commands import names_own_data
 from human.errors import PosesynError
 from human.memory import keep_freed_memory
 
@@ -18,6 +22,7 @@ def main(args: Any = None) -> None:
     keep_freed_memory()
     # Here, not above: `--help` of a mistyped command need not wait for torch.
     import torch
+    from lightning import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
@@ -34,17 +39,19 @@ def main(args: Any = None) -> None:
             parser.add_lightning_class_args(callbacks.PredictionWriter, "predictions")
             parser.add_lightning_class_args(callbacks.Benchmark, "benchmark")
 
+    options: dict[str, Any] = {
+        "subclass_mode_model": True,
+        "seed_everything_default": 0,
+        "auto_configure_optimizers": False,
+        "save_config_kwargs": {"overwrite": True},
+        "args": args,
+    }
     torch.set_float32_matmul_precision("high")
     try:
-        PoseCLI(
-            PoseEstimator,
-            PoseDataModule,
-            subclass_mode_model=True,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},
-            args=args,
-        )
+        if names_own_data([str(a) for a in args] if isinstance(args, list | tuple) else sys.argv[1:]):
+            LightningCLI(LightningModule, LightningDataModule, subclass_mode_data=True, **options)
+        else:
+            PoseCLI(PoseEstimator, PoseDataModule, **options)
     except Exception as error:
         sentence = bad_input(error)
         if sentence is None:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import torch
 from rich.progress import track
 
 from datamodules.crop_bodies import fill_body
-from datamodules.readers.base import PersonIndex, PoseReader
+from datamodules.readers.base import PersonIndex, PoseReader, decoded
 from human.assets import cache_root
 from human.batch import HIPS, PELVIS, PoseBatch
 from human.camera import guess_intrinsics
@@ -194,6 +195,12 @@ class CropSet:
     @property
     def labelled(self) -> np.ndarray:
         return self.reader.index.joints2d[:, :, 2] > 0
+
+    @cached_property
+    def activities(self) -> list[str]:
+        """What each person does, as the data set names it (MPII); "" where it says nothing."""
+        column = self.reader.index.extras.get("activity")
+        return [""] * len(self) if column is None else decoded(column)
 
     def affine(self, row: int) -> np.ndarray:
         cx, cy, side = square_box(self.reader.index.bbox_xyxy[row], self.box_scale)

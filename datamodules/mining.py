@@ -40,6 +40,11 @@ class JoinedCrops:
     def labelled(self) -> np.ndarray:
         return np.concatenate([s.labelled for s in self.sets])
 
+    @cached_property
+    def activities(self) -> list[str]:
+        """What each person does, as its data set names it (MPII), or ""."""
+        return [a for s in self.sets for a in getattr(s, "activities", None) or [""] * len(s)]
+
     def crops(self, indices: np.ndarray) -> PoseBatch:
         indices = np.asarray(indices)
         which = np.searchsorted(self._starts, indices, side="right") - 1

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.recipe import Recipe
 from datamodules.sources import SampleSource
 from datamodules.staged import Staged, join
 from human.batch import PoseBatch
@@ -53,10 +52,17 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
+class Keys(Protocol):
+    """What names the samples of a step: a :class:`~datamodules.recipe.Recipe`, mostly."""
+
+    def keys(self, step: int, batch_size: int) -> np.ndarray: ...
+
+
 class MixtureLoader:
     """Iterable of batches whose whole state is how many were handed out.
 
-    They are PoseBatches, or :class:`Staged` where a source draws on the training device.
+    They are what the data set makes of a batch of keys: PoseBatches, or :class:`Staged` where a source draws on the
+    training device.
 
     Args:
         recipe: called at the start of every epoch; what it returns holds for that epoch.
@@ -72,8 +78,8 @@ class MixtureLoader:
 
     def __init__(
         self,
-        dataset: MixtureDataset,
-        recipe: Callable[[], Recipe],
+        dataset: Dataset[Any],
+        recipe: Callable[[], Keys],
         batch_size: int,
         steps: int,
         rank: int = 0,
@@ -108,7 +114,7 @@ class MixtureLoader:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[PoseBatch | Staged]:
+    def __iter__(self) -> Iterator[Any]:
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the iterator long before
         # that, even while it counts the steps for a learning-rate schedule, when the first refresh has not run.
         # After a resume only the rest of the epoch is left; an epoch that was left early otherwise is over.

@@ -25,6 +25,7 @@ from torch import Tensor
 from human.body import BodyArrays, BodyModel, BodyOutput, JointRegressor
 from human.body_folders import VARIANTS, require_body_file
 from human.errors import PosesynError
+from human.kid_template import with_kid
 from human.lbs import forward_kinematics, skin
 from human.rotations import rotvec_to_matrix
 from human.skeleton import SKELETONS, SMPL24
@@ -233,11 +234,13 @@ def load_licensed(
     num_betas: int = 10,
     num_expression: int = 10,
     flat_hand_mean: bool = False,
+    kid: bool = False,
 ) -> LicensedBody:
     """A licensed body by its registered name ("smpl", "smplx_female", ...).
 
     Args:
         path: its file; None searches the folders of :func:`human.body_folders.search_folders`.
+        kid: one more shape number, which leads to the children's template (``human.kid_template``).
 
     Raises:
         PosesynError: no such body, no file (the message says where to register and where it was looked for), or a
@@ -247,6 +250,8 @@ def load_licensed(
         raise PosesynError(f"no licensed body is called {name!r}; known: {', '.join(VARIANTS)}")
     variant = VARIANTS[name]
     file = read_smpl_file(path if path is not None else require_body_file(variant), variant.kind)
+    if kid:
+        file, num_betas = with_kid(file, num_betas), num_betas + 1
     return LicensedBody(file, num_betas=num_betas, num_expression=num_expression, flat_hand_mean=flat_hand_mean)
 
 

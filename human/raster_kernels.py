@@ -28,6 +28,7 @@ FACE_BITS = wp.constant(0x7FFFFFFF)
 INVERSE_BITS = wp.constant(0x7FFFFFFF)
 FACE_MASK = wp.constant(wp.int64(0x7FFFFFFF))
 mat23 = wp.types.matrix(shape=(2, 3), dtype=wp.float32)
+vec3l = wp.types.vector(length=3, dtype=wp.int64)
 
 
 @wp.kernel
@@ -66,6 +67,58 @@ def edge(ax: wp.int64, ay: wp.int64, bx: wp.int64, by: wp.int64, px: wp.int64, p
     return (bx - ax) * (py - ay) - (by - ay) * (px - ax)
 
 
+@wp.func_native("""
+#if !defined(__CUDA_ARCH__)
+    typedef wp::int64 lanes __attribute__((vector_size(64), aligned(8)));
+    typedef float floats __attribute__((vector_size(32)));
+    typedef wp::int32 words __attribute__((vector_size(32)));
+    const lanes steps = {0, 1, 2, 3, 4, 5, 6, 7};
+    const lanes d0 = steps * dx[0], d1 = steps * dx[1], d2 = steps * dx[2];
+    const float s0 = scale * inverse[0], s1 = scale * inverse[1], s2 = scale * inverse[2];
+    for (int y = top; y <= bottom; ++y) {
+        for (int x = left; x <= right; x += 8) {
+            const int at = wp::min(x, width - 8);
+            const wp::int64 off = at - left;
+            const lanes e0 = row[0] + off * dx[0] + d0, e1 = row[1] + off * dx[1] + d1, e2 = row[2] + off * dx[2] + d2;
+            const floats f0 = __builtin_convertvector(e0, floats);
+            const floats f1 = __builtin_convertvector(e1, floats);
+            const floats f2 = __builtin_convertvector(e2, floats);
+            lanes inside = (e0 | e1 | e2) >= 0;
+            if (border)
+                inside &= __builtin_convertvector((words)(f0 * cuts[0] + f1 * cuts[1] + f2 * cuts[2] >= 0.0f), lanes);
+            const floats depth = f0 * s0 + f1 * s1 + f2 * s2;
+            const lanes key = ((__builtin_convertvector((words)depth, lanes) << 32) | low) & inside;
+            lanes* const keys = (lanes*)(line.data + wp::int64(y) * width + at);
+            const lanes old = *keys;
+            const lanes nearer = key > old;
+            *keys = (key & nearer) | (old & ~nearer);
+        }
+        row += dy;
+    }
+#endif
+""")
+def draw_eight(
+    line: wp.array[wp.int64],
+    left: int,
+    right: int,
+    top: int,
+    bottom: int,
+    width: int,
+    row: vec3l,
+    dx: vec3l,
+    dy: vec3l,
+    scale: float,
+    inverse: wp.vec3,
+    border: bool,
+    cuts: wp.vec3,
+    low: wp.int64,
+):
+    """The loop of :func:`draw` for the CPU, eight pixels at a time: most triangles are no wider, and asking each pixel
+    whether it is inside is mispredicted too often. ``line`` is the contiguous z-buffer of an image at least 8 wide.
+    """
+    ...
+
+
 @wp.func
 def draw(
     screen: wp.array2d[wp.vec3i],
@@ -76,6 +129,7 @@ def draw(
     height: int,
     width: int,
     culled: int,
+    eight: bool,
     zbuffer: wp.array2d[wp.int64],
 ):
     """Keep the largest (bits of 1/z, 2^31-1 - face) of every pixel that triangle ``f`` covers and does not cut.
@@ -134,6 +188,13 @@ def draw(
     cuts = wp.vec3(0.0, 0.0, 0.0)
     if border:
         cuts = wp.vec3(cut[b, face[0]] * inverse0, cut[b, face[1]] * inverse1, cut[b, face[2]] * inverse2)
+    if eight:
+        row = vec3l(row0, row1, row2)
+        dx = vec3l(dx0, dx1, dx2)
+        dy = vec3l(dy0, dy1, dy2)
+        nearness = wp.vec3(inverse0, inverse1, inverse2)
+        draw_eight(zbuffer[b], left, right, top, bottom, width, row, dx, dy, scale, nearness, border, cuts, low)
+        return
     for y in range(top, bottom + 1):
         e0 = row0
         e1 = row1
@@ -178,8 +239,9 @@ def raster_kernel(
 ):
     """One thread per (image, ``span`` triangles)."""
     b, group = wp.tid()
+    eight = span > 1 and width >= 8  # (a thread of a GPU takes one triangle)
     for f in range(group * span, wp.min((group + 1) * span, faces.shape[0])):
-        draw(screen, faces, cut, b, f, height, width, culled, zbuffer)
+        draw(screen, faces, cut, b, f, height, width, culled, eight, zbuffer)
 
 
 @wp.func

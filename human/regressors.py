@@ -1,9 +1,9 @@
 """Joint regressors of published evaluations, from the user's own files: posed SMPL vertices to joints.
 
-``J_regressor_h36m.npy`` (17, 6890) and ``J_regressor_extra.npy`` (9, 6890) come with SPIN's data under SMPL's licence
-and are never bundled. On the free body, which has another mesh, the body's own regressors take their place, by joint
-name; their hips lie elsewhere (docs/bodies.md), so figures through them compare with each other only.
-:func:`is_published` tells the two apart.
+``J_regressor_h36m.npy`` (17, 6890) and ``J_regressor_extra.npy`` (9, 6890) come with SPIN's data, ``SMPL_to_J19.pkl``
+(19, 6890) with 4D-Humans'; they are under SMPL's licence and never bundled. On the free body, which has another mesh,
+the body's own regressors take their place, by joint name; their hips lie elsewhere (docs/bodies.md), so figures through
+them compare with each other only. :func:`is_published` tells the two apart.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from torch import Tensor
 from human.body import BodyModel
 from human.body_folders import VARIABLE, search_folders
 from human.errors import PosesynError
-from human.skeleton import get_skeleton
+from human.safe_pickle import resolve, unpickle
+from human.skeleton import LSP14, get_skeleton
 
 #: Vertices of SMPL's (and SMPL-H's) mesh.
 SMPL_VERTICES = 6890
 _FOLDERS = ("", "data", "smpl", "regressors")
+SPIN_DATA = "take it from SPIN's data (https://github.com/nkolot/SPIN, fetch_data.sh)"
+_HMR2_DATA = "take it from 4D-Humans' data (https://github.com/shubham-goel/4D-Humans, fetch_demo_data.sh)"
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class RegressorFile:
     """A file of rows, and what they are.
 
     ``joints``: names in the file's order. ``free``: the (skeleton, joint) of :meth:`BodyModel.regress` that stands in
-    for each on the free body.
+    for each on the free body. ``get_it``: where from.
     """
 
     file: str
     joints: tuple[str, ...]
     free: tuple[tuple[str, str], ...]
+    get_it: str = SPIN_DATA
 
 
 _H36M = (
@@ -55,17 +59,25 @@ _EXTRA = {
     "jaw_h36m": ("h36m17", "nose"),
     "head_h36m": ("h36m17", "head_top"),
 }
+# The first 19 of SPIN's 24 joints of data sets (nkolot/SPIN:constants.py): LSP's 14, then these.
+_J19 = {joint: ("lsp14", joint) for joint in LSP14.joints}
+_J19 |= {joint: _EXTRA[joint] for joint in ("pelvis", "thorax", "spine_h36m", "jaw_h36m", "head_h36m")}
 FILES = {
     # Left leg before right, unlike the data set: nkolot/SPIN:constants.py (H36M_TO_J17),
     # Jeff-sjtu/HybrIK:hybrik/datasets/h36m_smpl.py (joints_name_17).
     "h36m": RegressorFile("J_regressor_h36m.npy", _H36M, tuple(("h36m17", joint) for joint in _H36M)),
     # nkolot/SPIN:constants.py, JOINT_MAP 45..53.
     "extra": RegressorFile("J_regressor_extra.npy", tuple(_EXTRA), tuple(_EXTRA.values())),
+    # shubham-goel/4D-Humans:hmr2/models/smpl_wrapper.py; TokenHMR and CameraHMR have it too. These are the joints 25 to
+    # 43 of their vector of 44, the first 25 of which are BODY_25 from SMPL's own joints and vertices.
+    "j19": RegressorFile("SMPL_to_J19.pkl", tuple(_J19), tuple(_J19.values()), _HMR2_DATA),
 }
+#: Rows of "j19" that 4D-Humans evaluates (joints 25 to 37 and 43 of its 44): LSP's without the head, and H36M's head.
+J19_TO_J14 = (*range(13), 18)
 
 #: Rows of "h36m" in the order of SPIN's 17 joints; the first 14 are those that 3DPW and Human3.6M are evaluated on.
 H36M_TO_J17 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9)
-_SELECTIONS = {"h36m": None, "extra": None, "j17": H36M_TO_J17, "j14": H36M_TO_J17[:14]}
+_SELECTIONS = {"h36m": None, "extra": None, "j19": None, "j17": H36M_TO_J17, "j14": H36M_TO_J17[:14]}
 NAMES = tuple(_SELECTIONS)
 
 
@@ -73,7 +85,8 @@ def joint_names(name: str) -> tuple[str, ...]:
     """The joints that :func:`regress` gives under ``name``, in order.
 
     "h36m" (17, the file's order), "j17" and "j14" (the same rows in SPIN's order: right ankle to left wrist as in LSP,
-    neck, head; then pelvis, spine, jaw), "extra" (9). In "j14" and "j17" the neck is called thorax, as in "h36m".
+    neck, head; then pelvis, spine, jaw), "extra" (9), "j19" (LSP's 14, MPII's pelvis and thorax, H36M's spine, jaw and
+    head). In "j14" and "j17" the neck is called thorax, as in "h36m".
     """
     rows = FILES[_file_of(name)].joints
     picked = _SELECTIONS[name]
@@ -85,7 +98,7 @@ def regress(vertices_BV3: Tensor, name: str, body: BodyModel) -> Tensor:
 
     Args:
         vertices_BV3: posed vertices of ``body``.
-        name: "h36m", "j14", "j17" or "extra".
+        name: "h36m", "j14", "j17", "extra" or "j19".
         body: whose vertices they are: SMPL or SMPL-H with the user's regressor file, or the free body with its own.
 
     Raises:
@@ -111,7 +124,7 @@ def is_published(body: BodyModel) -> bool:
 
 
 def load_regressor(name: str, body: BodyModel) -> Tensor:
-    """(J, 6890) float32, rows called :func:`joint_names`, of the user's file "h36m" or "extra".
+    """(J, 6890) float32, rows called :func:`joint_names`, of the user's file "h36m", "extra" or "j19".
 
     Raises:
         PosesynError: no such file (the message says where to get it), a file that does not hold it, or a body with
@@ -126,22 +139,31 @@ def load_regressor(name: str, body: BodyModel) -> Tensor:
         )
     path = find_regressor(name)
     if path is None:
-        raise PosesynError(
-            f"joints of {name!r} need the file {FILES[name].file}, which is in none of "
-            f"{', '.join(map(str, search_folders()))} nor in their subfolders {', '.join(filter(None, _FOLDERS))}: "
-            f"take it from SPIN's data (https://github.com/nkolot/SPIN, fetch_data.sh), then put it into "
-            f"{search_folders()[-1]} or name its folder in {VARIABLE}"
-        )
+        raise PosesynError(missing_regressor(name))
     return _read(path, len(FILES[name].joints), path.stat().st_mtime_ns).clone()
 
 
+def missing_regressor(name: str) -> str:
+    """What to tell a user who lacks the file of "h36m", "extra" or "j19"."""
+    return (
+        f"joints of {name!r} need the file {FILES[name].file}, which is in none of "
+        f"{', '.join(map(str, search_folders()))} nor in their subfolders {', '.join(filter(None, _FOLDERS))}: "
+        f"{FILES[name].get_it}, then put it into {search_folders()[-1]} or name its folder in {VARIABLE}"
+    )
+
+
 def find_regressor(name: str) -> Path | None:
-    """The first file of the regressor "h36m" or "extra" in the folders of ``human.body_folders``, or None."""
+    """The first file of the regressor "h36m", "extra" or "j19" in the folders of ``human.body_folders``, or None."""
     if name not in FILES:
         raise PosesynError(f"no regressor file is called {name!r}; known: {', '.join(FILES)}")
+    return find_file(FILES[name].file)
+
+
+def find_file(name: str) -> Path | None:
+    """The first file of that name beside the body models, or in the folders that regressors lie in."""
     for root in search_folders():
         for folder in _FOLDERS:
-            if (path := root / folder / FILES[name].file).is_file():
+            if (path := root / folder / name).is_file():
                 return path
     return None
 
@@ -149,10 +171,18 @@ def find_regressor(name: str) -> Path | None:
 @lru_cache(maxsize=8)
 def _read(path: Path, joints: int, changed: int) -> Tensor:
     """``changed``: a file that has been replaced is read again."""
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PosesynError(f"{path} cannot be read as a joint regressor (.npy of numbers): get it again") from error
+    if path.suffix == ".pkl":
+        with path.open("rb") as file:
+            content = unpickle(file, str(path))
+        try:
+            rows = np.asarray(resolve(content))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise PosesynError(f"{path} cannot be read as a joint regressor (a pickled array): get it again") from error
+    else:
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise PosesynError(f"{path} cannot be read as a joint regressor (.npy of numbers): get it again") from error
     if not isinstance(rows, np.ndarray) or rows.shape != (joints, SMPL_VERTICES) or rows.dtype.kind not in "fiu":
         shape = getattr(rows, "shape", "an archive")
         raise PosesynError(
@@ -178,4 +208,4 @@ def _substitute(vertices_BV3: Tensor, file: str, body: BodyModel) -> Tensor:
 def _file_of(name: str) -> str:
     if name not in _SELECTIONS:
         raise PosesynError(f"no joint regressor is called {name!r}; known: {', '.join(NAMES)}")
-    return "extra" if name == "extra" else "h36m"
+    return name if name in FILES else "h36m"

@@ -9,6 +9,8 @@ from lightning_modules.hmr import HMR
 from lightning_modules.hmr2 import HMR2
 from lightning_modules.hybrik import HybrIK
 from lightning_modules.jointreg import JointRegressor
+from lightning_modules.motion_transformer import TextToMotionTrainer
+from lightning_modules.motion_vqvae import MotionVQVAETrainer
 from lightning_modules.pose_prior import PosePriorTrainer
 from lightning_modules.spin import SPIN
 
@@ -23,7 +25,9 @@ __all__ = [
     "GradientReversal",
     "HybrIK",
     "JointRegressor",
+    "MotionVQVAETrainer",
     "PoseEstimator",
     "PosePriorTrainer",
+    "TextToMotionTrainer",
     "sharding",
 ]

@@ -14,7 +14,7 @@ from human.body import BodyModel, load_body
 from human.body_folders import find_vertex_map
 from human.errors import PosesynError
 from human.lbs import SMPL_PARENTS
-from human.regressors import joint_names, regress
+from human.regressors import FILES, find_regressor, is_published, joint_names, missing_regressor, regress
 from human.rotations import rotvec_to_matrix
 from human.skeleton import POSE32, SMPL24, SMPLX55, get_skeleton
 from human.smpl_files import read_vertex_map
@@ -23,7 +23,14 @@ from metrics.truth import GENDERS
 
 @lru_cache(maxsize=8)
 def body_model(name: str, betas: int) -> BodyModel:
-    """float64, on the CPU, with at least ``betas`` shape numbers where the file has them."""
+    """float64, on the CPU, with at least ``betas`` shape numbers where the file has them.
+
+    ``name``: as registered, or that with "_kid" behind it: eleven numbers, the last leads to the children's template.
+    """
+    if name.endswith("_kid"):
+        from human.licensed import load_licensed
+
+        return load_licensed(name.removesuffix("_kid"), kid=True).double()
     body = load_body(name)
     if betas > body.num_betas:
         from human.licensed import load_licensed
@@ -142,7 +149,11 @@ class Posed:
             return every[:, SMPL24.indices(*names)]
         if source == "vertices":
             return self.vertices[:, [int(number) for number in names]]
-        if source in ("h36m", "extra"):
+        if source in FILES:
+            if source == "j19" and is_published(self.mesh_body) and find_regressor(source) is None:
+                from metrics.case import NotMeasured  # which builds on this module
+
+                raise NotMeasured(missing_regressor(source))  # few have that file: other protocols go on
             known = joint_names(source)
             missing = [n for n in names if n not in known]
             if missing:

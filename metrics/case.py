@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from human.errors import PosesynError
+from human.kid_template import find_kid_template, missing_kid_template
 from human.skeleton import get_skeleton
 from metrics.bodies import Posed, body_name, named
 from metrics.protocols.base import Joints, Protocol
@@ -18,8 +20,8 @@ from metrics.truth import Predictions, Truth
 _SMPL = ("smpl24", "pose32")
 #: Skeletons whose joints are those of a source: what may be given in place of a body.
 _SKELETONS: dict[str, tuple[str, ...]] = {
-    "kinematic": _SMPL, "posed24": _SMPL, "neutral24": _SMPL, "h36m": ("h36m17",), "extra": (), "vertices": (),
-    "smplx": ("smplx55",),
+    "kinematic": _SMPL, "posed24": _SMPL, "neutral24": _SMPL, "h36m": ("h36m17",), "extra": (), "j19": (),
+    "vertices": (), "smplx": ("smplx55",),
 }  # fmt: skip
 
 
@@ -43,13 +45,31 @@ class Case:
         gender = np.asarray(truth["gender"]) if "gender" in truth.columns else np.zeros(len(truth), np.int8)
         if self.protocol.truth_body == "neutral":
             gender = np.zeros_like(gender)
-        out = []
-        for code in np.unique(gender):
-            rows = np.flatnonzero(gender == code)
+        kid = np.zeros(len(truth), bool)
+        if "kid_betas" in truth.columns:
+            kid = np.isfinite(np.asarray(truth["kid_betas"])).all(1)
+        out = self._children(gender, kid)
+        for code in np.unique(gender[~kid]):
+            rows = np.flatnonzero((gender == code) & ~kid)
             transl = truth["transl"][rows] if "transl" in truth.columns else None
             name = body_name(truth.body, int(code))
             posed = Posed(name, truth["pose"][rows], truth["betas"][rows], transl, self.protocol.truth_as)
             out.append((rows, posed))
+        return out
+
+    def _children(self, gender: np.ndarray, kid: np.ndarray) -> list[tuple[np.ndarray, Posed]]:
+        """AGORA's: boys are male, girls neutral; their pelvis is where the labels have it."""
+        truth, out = self.truth, []
+        if kid.any() and find_kid_template(truth.body) is None:
+            raise NotMeasured(missing_kid_template(truth.body))
+        for boys in (False, True):
+            rows = np.flatnonzero(kid & ((gender == 1) == boys))
+            if not len(rows):
+                continue
+            name, numbers = f"{body_name(truth.body, int(boys))}_kid", (truth["pose"][rows], truth["kid_betas"][rows])
+            labels = named(truth["native3d"][rows], truth.skeleton, ("pelvis",))[:, 0, :3]
+            pelvis = Posed(name, *numbers).joints("kinematic", ("pelvis",))[:, 0]
+            out.append((rows, Posed(name, *numbers, (labels - pelvis).numpy())))
         return out
 
     @cached_property
@@ -79,7 +99,7 @@ class Case:
     @property
     def flat(self) -> bool:
         """Whether pixels are compared."""
-        return any(m.startswith("pck@") for m in self.protocol.metrics)
+        return any(m.startswith(("pck@", "fg_", "parts_")) for m in self.protocol.metrics)
 
     @cached_property
     def _own_names(self) -> tuple[str, ...]:
@@ -209,3 +229,10 @@ class Case:
         from metrics.normalisers import normaliser
 
         return self.protocol.normaliser_scale * normaliser(self)
+
+    @cached_property
+    def segmented(self) -> Any:
+        """(masks, parts): lists of (H,W) arrays, the predicted bodies as ``metrics.segmentation`` draws them."""
+        from metrics.segmentation import draw
+
+        return draw(self)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from human.errors import PosesynError
+from human.regressors import FILES
 from human.rng import generator
-from metrics import silhouettes  # noqa: F401 -- registers its measure
+from metrics import segmentation, silhouettes  # noqa: F401 -- register their measures
 from metrics.breakdown import by_person, joint_table, jointwise
 from metrics.case import Case, NotMeasured
+from metrics.functional.bootstrap import draws
 from metrics.matching import DETECTION, MATCHINGS, NORMALISED, Match
 from metrics.measures import MEASURES, WHOLE, per_person
 from metrics.motion_measures import SEQUENCE_MEASURES
@@ -168,7 +170,7 @@ def evaluate(
         if progress is not None:
             progress(len(rows))
     out.missing = np.concatenate(missing)
-    if protocol.prediction.source in ("h36m", "extra") and predicted.body.split("_")[0] == "free":
+    if protocol.prediction.source in FILES and predicted.body.split("_")[0] == "free":
         out.notes.append(
             "the free body's own joints stand in for the published regressor's: the figure compares only with others "
             "of the free body"
@@ -320,12 +322,10 @@ def interval(
     value = average(numerator_NK, denominator_NK)
     if count < 2 or not np.isfinite(value) or resamples < 2:
         return value, float("nan"), float("nan")
-    rng = generator("bootstrap", key)
     drawn = []
-    step = max(1, 4_000_000 // count)
-    for start in range(0, resamples, step):
-        number = min(step, resamples - start)
-        chosen = rng.integers(0, count, (number, count)) + count * np.arange(number)[:, None]
+    for draw_RU in draws(count, resamples, generator("bootstrap", key)):
+        number = len(draw_RU)
+        chosen = draw_RU + count * np.arange(number)[:, None]
         times = np.bincount(chosen.ravel(), minlength=number * count).reshape(number, count).astype(np.float64)
         drawn.append(_averages(times @ sums, times @ totals))
     low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])

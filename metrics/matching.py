@@ -134,5 +134,42 @@ def _overlaps(a_P4: Array, b_T4: Array) -> Array:
     return np.asarray(shared / (area_P[:, None] + area_T - shared))
 
 
+def match_nearest(protocol: Protocol, predicted: Predictions, truth: Truth) -> Match:
+    """By id where the predictions have the truth's; else each person has the nearest prediction of their picture.
+
+    Near are joints about the root, of those that are labelled for everybody in the picture; one prediction may be
+    several persons' (JiangWenPL/multiperson:mmdetection/mmdet/core/utils/eval_utils.py, PanopticEvalHandler).
+    """
+    from metrics.case import Case  # which builds on this module's neighbours
+
+    counted = np.ones(len(truth), bool)
+    where = {name: row for row, name in enumerate(predicted.ids)}
+    if any(name in where for name in truth.ids):
+        return Match(np.array([where.get(name, -1) for name in truth.ids]), counted, 0)
+    if not len(predicted.pictures):
+        raise PosesynError(
+            f"protocol {protocol.name}: give the predictions the ids of {truth.dataset}'s persons (as "
+            f"{truth.ids[0]!r}), or `pictures`, to find out who is who"
+        )
+    labels = Case(protocol, truth, predicted.rows(np.full(len(truth), -1)))
+    true, weight = labels.truth3d.numpy(), labels.weight.numpy() > 0
+    said = Case(protocol, truth.rows(np.zeros(len(predicted), np.int64)), predicted).predicted3d.numpy()
+    people: dict[str, list[int]] = defaultdict(list)
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, picture in enumerate(truth.pictures):
+        people[picture].append(row)
+    for row, picture in enumerate(predicted.pictures):
+        if np.isfinite(said[row]).all():
+            found[picture].append(row)
+    rows = np.full(len(truth), -1)
+    for picture, group in people.items():
+        others = found.get(picture, [])
+        joints = weight[group].all(0)
+        if others:
+            apart = true[group][:, None, joints] - said[others][None][:, :, joints]
+            rows[group] = np.array(others)[np.linalg.norm(apart.reshape(len(group), len(others), -1), axis=2).argmin(1)]
+    return Match(rows, counted, 0)
+
+
 Matching = Callable[[Protocol, Predictions, Truth], Match]
-MATCHINGS: dict[str, Matching] = {"agora": match_agora}
+MATCHINGS: dict[str, Matching] = {"agora": match_agora, "nearest": match_nearest}

@@ -20,7 +20,8 @@ from metrics.protocols.base import Protocol
 _TITLES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "pve": "PVE", "pa_pve": "PA-PVE", "pck": "PCK", "pck3d": "3DPCK",
            "auc3d": "AUC", "n_mpjpe": "N-MPJPE", "mpjae": "MPJAE", "pa_mpjae": "PA-MPJAE", "accel": "Accel",
            "ap": "AP", "w_mpjpe": "W-MPJPE", "wa_mpjpe": "WA-MPJPE", "rte": "RTE",
-           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "iou": "mIOU", "ap_50": "AP50",
+           "jitter": "Jitter", "foot_sliding": "FS", "pve_t_sc": "PVE-T-SC", "fg_accuracy": "FG acc", "fg_f1": "FG F1",
+           "parts_accuracy": "Parts acc", "parts_f1": "Parts F1", "iou": "mIOU", "ap_50": "AP50",
            "ap_75": "AP75", "ap_m": "AP M", "ap_l": "AP L", "ar": "AR"}  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from human.body_folders import VARIABLE, search_folders
-from human.checkpoints import check_state, read_checkpoint
+from human.checkpoints import check_state, packaged_file, read_checkpoint
 from human.errors import PosesynError
 from synth.pose_prior import JOINTS, PosePrior, PosePriorConfig, VPoserV1, make_pose_prior
 
@@ -49,7 +49,7 @@ def prior_from_state(state: dict[str, Tensor], path: Path, dropout: float = 0.1)
     if rows.get(out, 6 * JOINTS) != 6 * JOINTS:
         raise PosesynError(f"{path} is a pose prior of {rows[out] // 6} joints; only those of SMPL's {JOINTS} are read")
     prior = make_pose_prior(PosePriorConfig(kind, rows[hidden], rows.get(code, 32), dropout))
-    check_state(state, prior.state_dict(), path, f"VPoser {kind}")
+    check_state(state, prior.state_dict(), path, f"VPoser {kind}", "Is the file whole?")
     prior.load_state_dict(state)
     return prior.eval().requires_grad_(False)
 
@@ -74,13 +74,9 @@ def load_pose_prior(name: str | Path = PACKAGED) -> PosePrior:
         if (found := find_vposer()) is None:
             raise PosesynError(missing_vposer("pose prior 'vposer'"))
         name = found
-    if str(name).startswith("packaged:"):
-        path = _WEIGHTS / f"{str(name).removeprefix('packaged:')}.safetensors"
-    else:
-        path = snapshot(Path(name).expanduser())
-    return prior_from_state(
-        {k: v.float() if v.is_floating_point() else v for k, v in read_checkpoint(path)[1].items()}, path
-    )
+    file = packaged_file(name, _WEIGHTS)
+    path, state = read_checkpoint(snapshot(file.expanduser()))
+    return prior_from_state({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, path)
 
 
 @lru_cache(maxsize=4)
@@ -130,8 +126,8 @@ class VPoserDecoder(VPoserV1):
 
     def load(self, path: str | Path) -> None:
         """VPoser's own snapshot; :class:`PosesynError` where it is another file."""
-        file = snapshot(Path(path).expanduser())
-        decoder = decoder_state(read_checkpoint(file)[1])
+        file, state = read_checkpoint(snapshot(Path(path).expanduser()))
+        decoder = decoder_state(state)
         check_state(decoder, self.state_dict(), file, "VPoser decoder")
         self.load_state_dict(decoder)
 

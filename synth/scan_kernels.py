@@ -86,6 +86,19 @@ def view_kernel(
         wp.atomic_min(bounds, local, k, low[k])
 
 
+@wp.func_native("""
+#if defined(__CUDA_ARCH__)
+    for (int i = first; i < last; ++i)
+        keys.data[i] = 0;
+#else
+    __builtin_memset(keys.data + first, 0, (last - first) * sizeof(keys.data[0]));
+#endif
+""")
+def empty(keys: wp.array[wp.int64], first: int, last: int):
+    """Zeros into part of a contiguous array."""
+    ...
+
+
 @wp.kernel
 def clear_kernel(
     box: wp.array2d[wp.int32],
@@ -102,8 +115,8 @@ def clear_kernel(
     top = wp.max(box[local, 1], group * span)
     bottom = wp.min(-box[local, 3] + 1, wp.min((group + 1) * span, keys.shape[1] / (fine * factor)))
     for row in range(top * factor, bottom * factor):
-        for i in range(row * fine + left, row * fine + right):
-            keys[local, i] = wp.int64(0)
+        if left < right:
+            empty(keys[local], row * fine + left, row * fine + right)
 
 
 @wp.kernel

@@ -3,18 +3,21 @@
     {train,validation}_SMPLX/SMPLX/{train_0..9,validation_0..9}_withjv.pkl   data frames with SMPL-X's joints
     train_0/NAME_1280x720.png, validation/NAME_1280x720.png                  (or NAME.png of 3840x2160)
     smplx_gt/trainset_.../SCAN.pkl                                           the scans' SMPL-X, if it is there
+    {train,validation}_SMPL/SMPL/..._withjv.pkl, smpl_gt/...                 the same of SMPL (``body="smpl"``)
 
 (pixelite1201/agora_evaluation:docs/gt_dataframe.md; folders of pictures as mks0601/Hand4Whole names them; a folder
 ``1280x720`` or ``3840x2160`` above them is found too, and ``SMPLX`` right below the root.) The frames are read without
 pandas (``human.safe_frames``). Kept: SMPL-X's 55 joints, 2D and 3D in the camera's frame, the set's occlusion and
-validity, and where ``smplx_gt`` is there the body's parameters turned into the camera's frame; the shape of children,
-which no SMPL-X file has, is left out. Boxes are those of all joints and landmarks, as the set's matching takes them.
+validity, and where ``smplx_gt`` is there the body's parameters turned into the camera's frame. Children, whose shape no
+SMPL-X file has, have no ``betas`` but ``kid_betas``, for the children's template (``human.kid_template``). Boxes are
+those of all joints and landmarks, as the set's matching takes them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,8 +37,29 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 SIZES = {"1280x720": (1280, 720), "3840x2160": (3840, 2160)}
 _COLUMNS = ("imgPath", "X", "Y", "Z", "Yaw", "camX", "camY", "camZ", "camYaw", "gender", "kid", "occlusion", "isValid",
-            "gt_path_smplx", "gt_joints_2d", "gt_joints_3d")  # fmt: skip
-_JOINTS = 55
+            "gt_joints_2d", "gt_joints_3d")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the frames of one body model hold. ``pose``: numbers of a fit's body_pose."""
+
+    title: str
+    skeleton: str
+    joints: int
+    pose: int
+
+    @property
+    def fits(self) -> str:
+        return f"{self.title.lower()}_gt"
+
+    @property
+    def path(self) -> str:
+        """The column that names a scan's fit."""
+        return f"gt_path_{self.title.lower()}"
+
+
+BODIES = {"smplx": Labels("SMPLX", "smplx55", 55, 63), "smpl": Labels("SMPL", "smpl24", 24, 69)}
 _SENSOR = 36.0  # mm, its width; its pixels are square
 #: Lens in mm, place in cm and (yaw, pitch) in degrees of the cameras that are not in the frames, by a part of the
 #: picture's name (pixelite1201/agora_evaluation:agora_evaluation/projection.py).
@@ -57,6 +81,7 @@ class AgoraReader(IndexedReader):
     Args:
         size: of the pictures, "1280x720" or "3840x2160".
         everyone: also persons whom the set calls not valid (hidden by more than 90 %, or outside the picture).
+        body: "smplx", or "smpl" for train_SMPL, validation_SMPL and smpl_gt, whose bodies are all neutral.
     """
 
     name = "agora"
@@ -69,6 +94,7 @@ class AgoraReader(IndexedReader):
     body = "smplx"
     splits = ("validation", "train")
     may_lack = ("pose", "betas", "transl")
+    version = 2
     size: str = "1280x720"
     everyone: bool = False
     _told = False
@@ -80,14 +106,19 @@ class AgoraReader(IndexedReader):
         size: str = "1280x720",
         everyone: bool = False,
         cache: str | Path | None = None,
+        body: str = "smplx",
     ) -> None:
+        if body not in BODIES:
+            raise PosesynError(f"agora has no labels of {body!r}; known: {', '.join(BODIES)}")
+        self.body, self.skeleton = body, BODIES[body].skeleton
         if size not in SIZES:
             raise PosesynError(f"agora has no pictures of {size!r}; known: {', '.join(SIZES)}")
         self.size, self.everyone = size, everyone
         super().__init__(root, split, cache)
 
     def label_files(self) -> list[Path]:
-        places = (f"{self.split}_SMPLX/SMPLX", "SMPLX")
+        title = self._labels.title
+        places = (f"{self.split}_{title}/{title}", title)
         found = (sorted((self.root / place).glob(f"{self.split}_*_withjv.pkl")) for place in places)
         files = next((files for files in found if files), [])
         for path in files:
@@ -95,11 +126,16 @@ class AgoraReader(IndexedReader):
         return files
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "size": self.size, "everyone": self.everyone, "fits": self._fitted}
+        kept = {"size": self.size, "everyone": self.everyone, "fits": self._fitted, "body": self.body}
+        return {**super().facts(), **kept}
+
+    @property
+    def _labels(self) -> Labels:
+        return BODIES[self.body]
 
     @property
     def _fitted(self) -> bool:
-        return (self.root / "smplx_gt").is_dir()
+        return (self.root / self._labels.fits).is_dir()
 
     def _pictures(self, path: Path) -> str:
         """Folder of the pictures of a frame, below the root."""
@@ -111,15 +147,16 @@ class AgoraReader(IndexedReader):
 
     def scan(self, path: Path) -> Iterator[Persons]:
         frame = read_frame(path)
-        if missing := [name for name in _COLUMNS if name not in frame]:
-            raise PosesynError(f"{path} has no {missing[0]!r}: get train_SMPLX or validation_SMPLX, with joints")
+        title, columns_ = self._labels.title, (*_COLUMNS, self._labels.path)
+        if missing := [name for name in columns_ if name not in frame]:
+            raise PosesynError(f"{path} has no {missing[0]!r}: get train_{title} or validation_{title}, with joints")
         if not self._fitted and not self._told:
-            log.warning("agora: no parameters of bodies, only joints: %s is not there", self.root / "smplx_gt")
+            log.warning("agora: no parameters of bodies, only joints: %s is not there", self.root / self._labels.fits)
             self._told = True
         folder, rows = self._pictures(path), len(frame["imgPath"])
         for first in range(0, rows, 256):
             pictures = [
-                self._picture(path, folder, {name: frame[name][row] for name in _COLUMNS})
+                self._picture(path, folder, {name: frame[name][row] for name in columns_})
                 for row in range(first, min(first + 256, rows))
                 if len(frame["isValid"][row])
             ]
@@ -144,7 +181,7 @@ class AgoraReader(IndexedReader):
         stem = name.removesuffix(".png").removesuffix("_1280x720")
         where = f"{path}, {name}"
         count = len(row["isValid"])
-        for key in _COLUMNS:
+        for key in row:
             if isinstance(row[key], (list, np.ndarray)) and len(row[key]) != count:
                 raise PosesynError(f"{where}: {key} has {len(row[key])} persons, isValid {count}: get it again")
         width, height = SIZES[self.size]
@@ -154,10 +191,11 @@ class AgoraReader(IndexedReader):
                         where, "gt_joints_2d") * scale  # fmt: skip
         solid = shaped(np.array([np.asarray(j) for j in row["gt_joints_3d"]]).reshape(count, -1, 3), (count, None, 3),
                        where, "gt_joints_3d")  # fmt: skip
-        if min(points.shape[1], solid.shape[1]) < _JOINTS:
-            raise PosesynError(f"{where}: {points.shape[1]} joints, SMPL-X has {_JOINTS}: get the frames of SMPL-X")
+        title, joints = self._labels.title.replace("LX", "L-X"), self._labels.joints
+        if min(points.shape[1], solid.shape[1]) < joints:
+            raise PosesynError(f"{where}: {points.shape[1]} joints, {title} has {joints}: get the frames of {title}")
         intrinsics, turn, shift = camera_of(name, row, (width, height))
-        known = np.ones((count, _JOINTS, 1))
+        known = np.ones((count, joints, 1))
         occlusion = np.asarray(row["occlusion"], np.float64).reshape(count)
         # pixelite1201/agora_evaluation:agora_evaluation/matching.py
         valid = np.asarray(row["isValid"], bool).reshape(count) & (occlusion >= 0) & (occlusion <= 90)
@@ -169,20 +207,20 @@ class AgoraReader(IndexedReader):
         columns: dict[str, Array] = {
             "ids": np.array([f"agora/{stem}/{p}" for p in range(count)], object),
             "pictures": np.array([file] * count, object),
-            "d2": np.concatenate([points[:, :_JOINTS], known], 2),
-            "d3": np.concatenate([solid[:, :_JOINTS], known], 2),
+            "d2": np.concatenate([points[:, :joints], known], 2),
+            "d3": np.concatenate([solid[:, :joints], known], 2),
             "box": np.concatenate([points.min(1), points.max(1)], 1),
             "k": np.tile(intrinsics, (count, 1, 1)),
             "people": np.full(count, count),
             "occlusion": occlusion,
             "valid": valid,
             "kid": np.asarray(row["kid"], bool).reshape(count),
-            "gender": np.array([GENDERS.get(str(g), 0) for g in row["gender"]], np.int8),
+            "gender": np.array([GENDERS.get(str(g), 0) if self.body == "smplx" else 0 for g in row["gender"]], np.int8),
             "group": np.full(count, int("bfh" in name or "smplx" in name)),
             "person": np.arange(count),
         }
         if self._fitted:
-            fits = [self._fit(path, scan) for scan in row["gt_path_smplx"]]
+            fits = [self._fit(path, scan) for scan in row[self._labels.path]]
             yaw = np.asarray(row["Yaw"], np.float64).reshape(count)
             place = np.stack([np.asarray(row[axis], np.float64).reshape(count) for axis in "XYZ"], 1)
             placed = [
@@ -192,6 +230,8 @@ class AgoraReader(IndexedReader):
             columns["pose"] = np.array([pose for pose, _ in placed]).reshape(count, _BONES, 3)
             columns["betas"] = np.array([fit["betas"] for fit in fits]).reshape(count, 10)
             columns["transl"] = np.array([transl for _, transl in placed]).reshape(count, 3)
+            columns["kid_betas"] = np.array([fit["kid_betas"] for fit in fits]).reshape(count, 11)
+            columns["kid_betas"][~columns["kid"]] = np.nan
             lost = columns["kid"] | ~np.isfinite(columns["pose"]).all((1, 2))
             for key in ("betas", "transl"):
                 columns[key][lost] = np.nan
@@ -207,15 +247,29 @@ class AgoraReader(IndexedReader):
         if (key := str(file)) not in self._fits:
             if not file.is_file():
                 self.skipped.add("scans without a fit", str(scan))
-                shapes = {"rotations": (_BONES, 3), "betas": (10,), "transl": (3,)}
+                shapes = {"rotations": (_BONES, 3), "betas": (10,), "kid_betas": (11,), "transl": (3,)}
                 return self._fits.setdefault(key, {name: np.full(shape, np.nan) for name, shape in shapes.items()})
-            held = read_pickle(file, ("global_orient", "body_pose", "betas", "transl"))
-            given = {name: np.asarray(value).reshape(1, -1) for name, value in held.items() if value is not None}
-            widths = {"global_orient": 3, "body_pose": 63, "transl": 3, "betas": 10}
-            given["betas"] = given["betas"][:, :10]  # children have one more
+            held = read_pickle(file)
+            if not isinstance(held, dict):
+                raise PosesynError(f"{file} holds no dictionary: get {self._labels.fits} again")
+            # SMPL's fits, which smplx's transfer tool made, have names of their own.
+            held = {{"root_pose": "global_orient", "translation": "transl"}.get(k, k): v for k, v in held.items()}
+            widths = {"global_orient": 3, "body_pose": self._labels.pose, "transl": 3}
+            if missing := [name for name in (*widths, "betas") if held.get(name) is None]:
+                raise PosesynError(f"{file} has no {missing[0]!r}: get {self._labels.fits} again")
+            given = {name: np.asarray(held[name]).reshape(1, -1) for name in (*widths, "betas")}
             fit = {name: shaped(given[name], (1, width), file, name)[0] for name, width in widths.items()}
-            rotations = np.concatenate([fit["global_orient"], fit["body_pose"], np.zeros(6)]).reshape(_BONES, 3)
-            self._fits[key] = {"rotations": rotations, "betas": fit["betas"], "transl": fit["transl"]}
+            shape = shaped(given["betas"], (1, None), file, "betas")[0]
+            if len(shape) < 10:
+                raise PosesynError(f"{file}: betas has {len(shape)} numbers, not 10: get {self._labels.fits} again")
+            kid = shape[:11] if len(shape) > 10 else np.full(11, np.nan)  # children have one more
+            rotations = np.zeros(3 * _BONES)
+            body = np.concatenate([fit["global_orient"], fit["body_pose"]])
+            rotations[: len(body)] = body
+            self._fits[key] = {
+                "rotations": rotations.reshape(_BONES, 3), "betas": shape[:10], "kid_betas": kid,
+                "transl": fit["transl"],
+            }  # fmt: skip
         return self._fits[key]
 
 

@@ -39,6 +39,12 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transl": ("float32", "(3,) metres, camera frame: what `body` takes"),
         "gender": ("int8", "() 0 neutral, 1 male, 2 female: whose `betas` these are"),
         "silhouette": ("uint8", "(H,W/8) where the person is in the picture, 8 pixels a byte (numpy.packbits)"),
+        "parts": (
+            "uint8",
+            "(H,W) the part that each pixel shows, from the picture's top left corner: 0 none, else 1 + the place in "
+            "human.part_labels.PARTS, 255 not to be counted",
+        ),
+        "size": ("int32", "(2,) px: width and height of the picture"),
         "head_box": ("float32", "(4,) px xyxy"),
         "head_size": ("float32", "() px: PCKh's unit, 0.6 of the head box's diagonal"),
         "area": ("float32", "() px^2 of the person's segment"),
@@ -55,9 +61,28 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
         "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
         "kid": ("int8", "() 1: a child (AGORA)"),
+        "activity": ("uint8", "(64,) what the person does, in the set's words (MPII): UTF-8, zeros behind"),
+        "kid_betas": (
+            "float32",
+            "(11,) shape of a child and weight of the children's template, NaN for others (AGORA)",
+        ),
         "group": ("int32", "() what the protocols of a set split it by: activity, action, camera"),
     }
 )
+
+
+def coded(names: Sequence[str], width: int = 64) -> npt.NDArray[np.uint8]:
+    """(N, width) UTF-8 of short names, cut at a letter's end, zeros behind: the form of the column "activity"."""
+    cut = [name.encode()[:width].decode(errors="ignore").encode() for name in names]
+    rows = [np.frombuffer(text.ljust(width, b"\0"), np.uint8) for text in cut]
+    return np.stack(rows) if rows else np.zeros((0, width), np.uint8)
+
+
+def decoded(column_NW: npt.NDArray[np.uint8]) -> list[str]:
+    """The names that :func:`coded` wrote; the same text is one object."""
+    known: dict[bytes, str] = {}
+    texts = [row.tobytes().rstrip(b"\0") for row in np.asarray(column_NW, np.uint8)]
+    return [known.setdefault(text, text.decode(errors="replace")) for text in texts]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Three forms of the same labels are read, whichever lies below the root:
 Joints, head boxes and squares count from 1 as written; here 1 is subtracted. ``crop`` is HRNet's square: the set's
 ``objpos`` 15 ``scale`` px lower, 250 ``scale`` px wide (the .h5 files hold it already). ``state`` is ``is_visible`` or
 ``visible`` (1 seen, 0 occluded, -1 not said or no joint); the JSON's ``joints_vis`` is 1 for every labelled joint.
+``activity`` is the name of the picture's activity ("tennis, singles"), which only the official file holds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.readers.base import READERS
+from datamodules.readers.base import READERS, coded
 from datamodules.readers.files import read_h5, read_json, read_mat, safe_name, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -65,6 +66,7 @@ class MpiiReader(IndexedReader):
         "division into train and val is in HRNet's annot/*.json or mmpose's mpii_annotations.tar"
     )
     splits = ("train", "val", "trainval")
+    version = 2
 
     def __init__(
         self,
@@ -219,9 +221,13 @@ def from_mat(path: Path) -> Persons:
         names: list[str] = []
         numbers: list[int] = []
         people: list[int] = []
+        activities: list[str] = []
+        named = _activities(release, len(pictures))
         points: list[Any] = []
         rows: list[list[float]] = []
-        for picture in (p for p, train in zip(pictures, training, strict=True) if train):
+        for picture, activity, train in zip(pictures, named, training, strict=True):
+            if not train:
+                continue
             rectangles = _many(picture["annorect"])
             for number, rectangle in enumerate(rectangles):
                 row = _numbers(rectangle)
@@ -230,6 +236,7 @@ def from_mat(path: Path) -> Persons:
                 names.append(safe_name(picture["image"]["name"], path))
                 numbers.append(number)
                 people.append(len(rectangles))
+                activities.append(activity)
                 points.append(_many(rectangle["annopoints"]["point"]))
                 rows.append(row)
         joints = np.zeros((len(names), JOINTS, 2))
@@ -261,7 +268,17 @@ def from_mat(path: Path) -> Persons:
         head_box=table[:, 3:] - 1,
         head_size=head_size(table[:, 3:]),
         people=np.array(people),
+        activity=coded(activities),
     )
+
+
+def _activities(release: dict[str, Any], count: int) -> list[str]:
+    """The activity's name of each picture, "" where none is given (test pictures) or the list does not fit."""
+    acts = _many(release.get("act", ()))
+    if len(acts) != count:
+        return [""] * count
+    names = [act.get("act_name") if isinstance(act, dict) else None for act in acts]
+    return [name.strip() if isinstance(name, str) else "" for name in names]
 
 
 def _many(value: Any) -> list[Any]:

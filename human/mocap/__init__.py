@@ -24,6 +24,7 @@ __all__ = [
     "read_bvh",
     "read_deepmimic",
     "read_motion",
+    "read_motion_files",
     "read_motion_folder",
 ]
 
@@ -60,16 +61,25 @@ def read_motion_folder(folder: str | Path) -> list[Motion]:
     Files of other kinds (pictures, licences, .asf) are passed over. A motion file that cannot be read is skipped; one
     log line counts them. Nothing readable at all is an error.
     """
+    motions = [motion for _, motion in read_motion_files(folder)]
+    twice = {name for name, count in Counter(m.name for m in motions).items() if count > 1}
+    if twice:
+        log.info("%s: %d clip names occur in several folders; they are numbered", folder, len(twice))
+    return motions
+
+
+def read_motion_files(folder: str | Path, failures: list[str] | None = None) -> list[tuple[Path, Motion]]:
+    """As `read_motion_folder`, each motion with its file; what is wrong with a skipped one is added to ``failures``."""
     folder = Path(folder)
     if not folder.is_dir():
         raise PosesynError(f"there is no folder of motions {folder}")
-    motions: list[Motion] = []
-    failures: list[str] = []
+    motions: list[tuple[Path, Motion]] = []
+    failures = [] if failures is None else failures
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _READERS and p.is_file()):
         if path.suffix.lower() == ".txt" and not _looks_like_json(path):
-            continue  # a licence or a read-me
+            continue  # a licence, a read-me or captions
         try:
-            motions.append(read_motion(path))
+            motions.append((path, read_motion(path)))
         except PosesynError as error:
             failures.append(str(error))
     if failures:
@@ -78,9 +88,6 @@ def read_motion_folder(folder: str | Path) -> list[Motion]:
     if not motions:
         what = failures[0] if failures else f"it holds no {', '.join(_READERS)} file"
         raise PosesynError(f"no motion could be read from {folder}: {what}")
-    twice = {name for name, count in Counter(m.name for m in motions).items() if count > 1}
-    if twice:
-        log.info("%s: %d clip names occur in several folders; they are numbered", folder, len(twice))
     return motions
 
 

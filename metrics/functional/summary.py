@@ -12,8 +12,7 @@ from torch import Tensor
 
 from human.errors import PosesynError
 from human.rng import generator
-
-_DRAWS = 1 << 22  # resampled units held at a time
+from metrics.functional.bootstrap import draws
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,9 @@ def summarise(
 def _resampled_means(total_U: np.ndarray, weight_U: np.ndarray, replicates: int, seed: int) -> np.ndarray:
     """(R,) means of R draws of U units with replacement."""
     units = len(total_U)
-    rng = generator("metrics.bootstrap", seed)
     equal = bool((weight_U == weight_U[0]).all())
-    out, step = [], max(1, _DRAWS // units)
-    for first in range(0, replicates, step):
-        draw_RU = rng.integers(units, size=(min(step, replicates - first), units), dtype=np.int32)
+    out = []
+    for draw_RU in draws(units, replicates, generator("metrics.bootstrap", seed)):
         weight_R = units * weight_U[0] if equal else weight_U[draw_RU].sum(1)
         out.append(total_U[draw_RU].sum(1) / weight_R)
     return np.concatenate(out)

@@ -24,6 +24,7 @@ _BASE: dict[str, Any] = {
     "metrics": ("mpjpe",),
     "root": ("mid_hip",),
     "cluster": "picture",
+    "matching": "nearest",
     "source": "JiangWenPL/multiperson:mmdetection/mmdet/core/utils/eval_utils.py, "
     "misc/preprocess_datasets/full/panoptic.py",
 }
@@ -33,7 +34,8 @@ _MESH: dict[str, Any] = {
     "prediction": Joints("h36m", REGRESSED),
     "prediction_root": ("pelvis",),
     "note": "14 labelled joints; the original counts 17, taking spine, jaw and head from SMPL fits that are not part "
-    "of the set, gives each person the nearest prediction, and picks 9,600 frames by lists (the reader's `frames`)",
+    "of the set, and picks 9,600 frames by lists (the reader's `frames`); predictions without the set's ids are "
+    "matched as there: each person has the nearest of their picture",
 }
 
 MULTIPERSON = protocol(name="panoptic/multiperson", **_MESH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from human.regressors import joint_names
+from human.regressors import J19_TO_J14, joint_names
 from human.skeleton import SMPL24
 from metrics.protocols.base import Joints, Published, protocol
 
@@ -29,7 +29,7 @@ SPIN = protocol(
     source="nkolot/SPIN:eval.py; pixelite1201/BEDLAM:train/core/hmr_trainer.py; "
     "pixelite1201/CameraHMR:core/camerahmr_trainer_smpl.py",
     note="HMR 2.0 and TokenHMR name the same joints and root in their vector of 44, but regress them by their own "
-    "SMPL_to_J19.pkl and take the truth's from their own npz",
+    "SMPL_to_J19.pkl: 3dpw/hmr2",
     published=(
         Published("SPIN", "pa_mpjpe", 59.2, _VIBE),
         Published("PARE", "mpjpe", 82.0, _PARE),
@@ -51,6 +51,24 @@ SPIN = protocol(
         Published("TokenHMR", "pa_mpjpe", 44.8, _TOKENHMR),
         Published("TokenHMR", "pve", 84.3, _TOKENHMR),
     ),
+)
+
+_J14_OF_J19 = Joints("j19", tuple(joint_names("j19")[k] for k in J19_TO_J14))
+
+HMR2 = protocol(
+    name="3dpw/hmr2",
+    dataset="3dpw",
+    split="test",
+    metrics=("mpjpe", "pa_mpjpe"),
+    truth=_J14_OF_J19,
+    prediction=_J14_OF_J19,
+    root=("pelvis",),
+    keep=_DETECTED,
+    cluster="sequence",
+    source="shubham-goel/4D-Humans:hmr2/configs/datasets_eval.yaml (joints 25 to 37 and 43 of 44, root 39), "
+    "hmr2/models/smpl_wrapper.py, hmr2/utils/pose_utils.py",
+    note="joints by SMPL_to_J19.pkl on posed vertices; the authors read the truth's from their own npz, here they "
+    "come from the annotated body's vertices by the same file",
 )
 
 WHAM = protocol(

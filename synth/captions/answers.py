@@ -12,7 +12,8 @@ _LEAD = re.compile(
     r"^(?:sure[,!.]?\s+)?(?:here(?:'s| is)[^:]*:|(?:answer|caption|output|sentence|assistant)\s*:)\s*", re.I
 )
 _SHOWS = re.compile(
-    r"^(?:in (?:the|this) (?:image|picture|photo)[a-z ]*,\s*|(?:the|this) (?:image|picture|photo)[a-z ]* (?:shows|depicts|features)\s+)"
+    r"^(?:in (?:the|this) (?:image|picture|photo)[a-z ]*,\s*"
+    r"|(?:the|this) (?:image|picture|photo)[a-z ]* (?:shows|depicts|features)\s+)"
     r"|^(?:there is|we see|i see)\s+",
     re.I,
 )

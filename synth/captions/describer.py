@@ -87,10 +87,12 @@ def read_poses(joints_BJ3: object) -> list[Pose | None]:
 
 
 def _lean(codes: PoseCodes, i: int, posture: str) -> str:
-    """Where the trunk tends: "forward", "backward", "left", "right" or ""; of one who lies the side that is down."""
+    """Where the trunk tends: "forward", "backward", "left", "right" or ""; of one who lies how."""
     if posture == "lying":
         if abs(codes.chest_faces_up[i]) > 0.5:
-            return "back" if codes.chest_faces_up[i] > 0 else "stomach"
+            if codes.chest_faces_up[i] > 0:
+                return "back"
+            return "raised" if codes.tilt[i] < 70 and codes.height("neck")[i] > 0.3 else "stomach"
         return "left" if codes.trunk_left[i, 1] < 0 else "right"
     if codes.tilt[i] < 20:
         return ""
@@ -160,7 +162,7 @@ def _action(pose: Pose, words: Words) -> str:
 
 def _arm_clauses(pose: Pose, words: Words) -> list[tuple[float, str]]:
     left, right = pose.arms
-    if pose.posture in ON_HANDS:
+    if pose.posture in ON_HANDS or pose.lean == "raised":
         return []
     if pose.posture == "bent to the floor":
         return [] if left == right else _one_by_one(pose.arms, ARMS, words, skip=("on the floor", "at the feet"))

@@ -15,7 +15,7 @@ from synth.captions.posecodes import ANKLE, ELBOW, HIP, KNEE, OUT, SHOULDER, UP,
 #: Postures whose directions are the trunk's, not the world's.
 OF_THE_TRUNK = frozenset({"lying", "handstand", "headstand", "upside down", "bridge"})
 #: Postures whose hands carry the body: the arms need no word.
-ON_HANDS = frozenset({"handstand", "headstand", "hands and knees", "plank", "bridge"})
+ON_HANDS = frozenset({"handstand", "headstand", "on hands", "hands and knees", "plank", "bridge"})
 #: Postures that say already where the legs are.
 LEGS_SAID = frozenset(
     {"hands and knees", "plank", "bridge", "kneeling", "one knee", "squatting", "sitting", "lunging", "crouching"}

@@ -46,6 +46,12 @@ def plank(codes: PoseCodes) -> Bools:
     return codes.hands_on_floor.all(1) & straight & (codes.tilt > 45) & (codes.chest_faces_up < -0.4)
 
 
+def on_hands(codes: PoseCodes) -> Bools:
+    """A hand on the floor, and neither knee nor foot: the body is held up by the arms."""
+    free = (codes.foot_height.min(1) > 0.2) & (codes.knees[..., 1].min(1) > 0.2)
+    return codes.hands_on_floor.any(1) & free & (codes.height("pelvis") > 0.28)
+
+
 def bridge(codes: PoseCodes) -> Bools:
     """On hands and feet, chest up, the hips above the floor."""
     held = codes.hands_on_floor.any(1) & codes.feet_on_floor.any(1) & (codes.height("pelvis") > 0.28)
@@ -80,8 +86,9 @@ def squatting(codes: PoseCodes) -> Bools:
 
 
 def sitting(codes: PoseCodes) -> Bools:
-    """Both thighs about level, the body behind the feet: something else carries it."""
-    return (codes.thigh_raise.min(1) > 55) & (codes.balance < -0.12) & (codes.tilt < 60)
+    """Both thighs about level, the body behind the feet, which are about equally low: something else carries it."""
+    even = np.abs(codes.ankles[:, 0, 1] - codes.ankles[:, 1, 1]) < 0.35
+    return (codes.thigh_raise.min(1) > 55) & (codes.balance < -0.22) & (codes.tilt < 60) & even
 
 
 def bent(codes: PoseCodes) -> Bools:
@@ -109,6 +116,7 @@ RULES = {
     "lying": lying,
     "hands and knees": on_hands_and_knees,
     "plank": plank,
+    "on hands": on_hands,
     "bridge": bridge,
     "bent to the floor": bent_to_the_floor,
     "kneeling": kneeling,

@@ -8,7 +8,8 @@ the text half of CLIP ViT-B/32 (Radford et al., ICML 2021; 512 numbers), as T2M-
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +51,19 @@ def transformers() -> Any:
             f"captions need the package transformers, which cannot be imported ({error}): pip install transformers"
         ) from error
     return library
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of transformers while a model is loaded from disk."""
+    bars = transformers().utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 class CachedEncoder:
@@ -102,8 +116,9 @@ class MiniLM(CachedEncoder):
         super().__init__(batch_size, device)
         library = transformers()
         where = str(folder or fetch("minilm"))
-        self.tokenizer = library.AutoTokenizer.from_pretrained(where, local_files_only=True)
-        self.model = library.AutoModel.from_pretrained(where, local_files_only=True, dtype=torch.float32)
+        with quiet():
+            self.tokenizer = library.AutoTokenizer.from_pretrained(where, local_files_only=True)
+            self.model = library.AutoModel.from_pretrained(where, local_files_only=True, dtype=torch.float32)
         self.model.to(self.device).eval().requires_grad_(False)
         self.dim = int(self.model.config.hidden_size)
 
@@ -141,11 +156,13 @@ class ClipText(CachedEncoder):
     ) -> None:
         super().__init__(batch_size, device)
         library = transformers()
+        where = {"local_files_only": local_files_only}
         try:
-            self.tokenizer = library.AutoTokenizer.from_pretrained(checkpoint, local_files_only=local_files_only)
-            self.model = library.CLIPTextModelWithProjection.from_pretrained(
-                checkpoint, local_files_only=local_files_only, dtype=torch.float32
-            )
+            with quiet():
+                self.tokenizer = library.AutoTokenizer.from_pretrained(checkpoint, **where)
+                self.model = library.CLIPTextModelWithProjection.from_pretrained(
+                    checkpoint, dtype=torch.float32, **where
+                )
         except (OSError, ValueError) as error:
             raise PosesynError(
                 f"the text encoder clip-vit-b32 is not at {checkpoint!r} ({first_line(error)}): "

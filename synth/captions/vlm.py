@@ -1,8 +1,8 @@
 """Captions by a vision-language model: any image-text-to-text model that transformers can load.
 
-PoseSyn (arXiv 2503.13025) §3.2 asks LLaVA-Llama-3-8B about each challenge's picture. Recommended here is a current model
-of two billion parameters, Qwen3-VL-2B-Instruct. The paper's wording of question and examples was not at hand: ``prompt.toml``
-beside this file is ours, and the option ``prompt`` names another.
+PoseSyn (arXiv 2503.13025) §3.2 asks LLaVA-Llama-3-8B about each challenge's picture. Recommended here is a current
+model of two billion parameters, Qwen3-VL-2B-Instruct. The paper's wording of question and examples was not at hand:
+``prompt.toml`` beside this file is ours, and the option ``prompt`` names another.
 """
 
 from __future__ import annotations

@@ -11,27 +11,33 @@ WHO = ("a person", "a person", "someone", "a man", "the person")
 #: What a person in that posture does.
 POSTURES = {
     "handstand": ("is doing a handstand", "does a handstand", "stands upside down on the hands"),
-    "headstand": ("is doing a headstand", "is upside down on the head and shoulders"),
+    "headstand": ("is upside down on the head and shoulders", "is upside down on the shoulders"),
     "upside down": ("is upside down", "is upside down in the air", "is turned upside down"),
     "hands and knees": ("is on hands and knees", "is on all fours", "crawls on hands and knees"),
     "plank": ("is in a push-up position", "holds a plank", "is in a plank position"),
+    "on hands": ("is balancing on the hands off the ground", "holds the body up on the hands"),
     "bridge": ("arches over backwards on hands and feet", "is in a bridge position on hands and feet"),
-    "bent to the floor": ("bends down with the hands to the floor", "bends down to the ground"),
+    "bent to the floor": ("bends down to touch the floor", "bends down to the ground", "reaches down to the floor"),
     "kneeling": ("is kneeling", "kneels on both knees", "kneels on the ground"),
     "sitting on the floor": ("is sitting on the floor", "sits on the ground", "sits on the floor"),
     "squatting": ("is squatting", "squats down low", "is in a deep squat"),
     "sitting": ("is sitting", "sits down", "sits on a chair"),
-    "crouching": ("is crouching with bent knees", "crouches down", "stands with both knees bent"),
+    "crouching": ("is crouching", "crouches down", "bends both knees"),
 }
 ONE_KNEE = ("is kneeling on the {side} knee", "kneels on the {side} knee", "goes down on the {side} knee")
 LUNGE = (
-    "is in a lunge with the {side} leg in front",
+    "is lunging onto the {side} leg",
     "lunges forward on the {side} leg",
     "takes a long step with the {side} leg",
 )
 LYING = {
     "back": ("is lying on the back", "lies on the back", "lies face up on the floor"),
     "stomach": ("is lying on the stomach", "lies face down", "lies on the stomach"),
+    "raised": (
+        "is lying on the stomach with the upper body raised",
+        "pushes the upper body up from the floor",
+        "lies face down and lifts the chest",
+    ),
     "left": ("is lying on the left side", "lies on the left side"),
     "right": ("is lying on the right side", "lies on the right side"),
 }
@@ -132,13 +138,6 @@ class Words:
             return choices[0]
         self._bits, number = divmod(self._bits, len(choices))
         return choices[number]
-
-    def chance(self, out_of: int) -> bool:
-        """True once in ``out_of`` draws; never without a seed."""
-        if self._bits is None:
-            return False
-        self._bits, number = divmod(self._bits, out_of)
-        return number == 0
 
 
 def join(parts: Sequence[str]) -> str:

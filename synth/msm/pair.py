@@ -115,7 +115,6 @@ class MotionPair:
         path = Path(path)
         if path.suffix != ".safetensors":
             path = path / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {}
         for name, value in self._tensors().items():
             stored = torch.float32 if name in ("mean", "std") else dtype
@@ -124,12 +123,14 @@ class MotionPair:
                 raise PosesynError(f"motion pair not saved to {path}: {name} is not finite as {stored}")
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, partial, {"format": _FORMAT, "config": json.dumps(self._config())})
             partial.replace(path)
         except (SafetensorError, OSError) as error:
             raise PosesynError(f"motion pair cannot be written to {path}: {error}") from error
         finally:
-            partial.unlink(missing_ok=True)
+            if partial.parent.is_dir():
+                partial.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -4,6 +4,8 @@ T2M-GPT's ``QuantizeEMAReset`` (Mael-zys/T2M-GPT: models/quantize_cnn.py; Zhang 
 
 * the averages, whether the codebook has begun, and the number of updates are buffers: a checkpoint continues exactly
   (upstream's loses them and starts the codebook over);
+* a code that is set anew takes its average along (upstream's still holds the old place, and once the code is used
+  pulls it back there);
 * the vectors that unused codes are set to are drawn from the batch by a generator keyed by seed and update
   (upstream takes the batch's first ones);
 * with several processes the sums are those of all, so that every process keeps the same codebook;
@@ -128,6 +130,7 @@ class Quantizer(nn.Module):
         used_V1 = self.code_count[:, None] >= 1
         mean_VD = self.code_sum / self.code_count[:, None].clamp_min(1)
         self.codebook.copy_(torch.where(used_V1, mean_VD, self._candidates(x_ND)))
+        self.code_sum.copy_(torch.where(used_V1, self.code_sum, self.codebook * self.code_count[:, None]))
         self.updates += 1
 
     @torch.no_grad()

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from scipy.spatial.transform import Rotation
 
+from human.kid_template import find_kid_template
+from human.licensed import load_licensed
 from tests.datasets.people import Array, People
 
 #: Pictures' names; by these come lens (mm), place (cm), yaw and pitch (degrees) of their cameras.
@@ -63,8 +65,8 @@ class Crowd:
 
 
 def with_landmarks(joints: Array) -> Array:
-    """(127,3): points beyond the joints in place of SMPL-X's landmarks."""
-    a, b = np.random.default_rng(5).integers(0, 55, (2, 72))
+    """(J+72,3): points beyond the joints in place of SMPL-X's landmarks."""
+    a, b = np.random.default_rng(5).integers(0, len(joints), (2, 72))
     return np.concatenate([joints, 1.1 * joints[a] - 0.1 * joints[b]])
 
 
@@ -81,7 +83,7 @@ def projected(joints: Array, yaw: float, place: Array, picture: int) -> tuple[Ar
 
 
 def fit_of(crowd: Crowd, picture: int, person: int, yaw: float, place: Array) -> dict[str, Array]:
-    """The scan's body such that the official steps put it where the truth is."""
+    """The scan's body such that the official steps put it where the truth is; SMPL's have other names."""
     people, p = crowd.people, person
     turn = Rotation.from_rotvec([np.deg2rad(PITCHES[picture]), 0, 0]) * Rotation.from_rotvec(
         [0, np.deg2rad(-YAWS[picture]), 0]
@@ -93,7 +95,7 @@ def fit_of(crowd: Crowd, picture: int, person: int, yaw: float, place: Array) ->
     content = {
         "betas": people.betas[p],
         "global_orient": Rotation.from_matrix(root).as_rotvec(),
-        "body_pose": people.body_pose[p, picture, :21].ravel(),
+        "body_pose": people.body_pose[p, picture, : 21 if people.kind == "smplx" else 23].ravel(),
         "transl": whole.T @ (rest + people.camera_transl(0, p)[picture] - moved) - rest,
         "left_hand_pose": np.zeros(45),
         "right_hand_pose": np.zeros(45),
@@ -102,6 +104,9 @@ def fit_of(crowd: Crowd, picture: int, person: int, yaw: float, place: Array) ->
         "reye_pose": np.zeros(3),
         "expression": np.zeros(10),
     }
+    if people.kind == "smpl":
+        kept = {"global_orient": "root_pose", "transl": "translation", "body_pose": "body_pose", "betas": "betas"}
+        content = {name: content[ours] for ours, name in kept.items()}
     return {name: np.asarray(value, np.float64).reshape(1, -1) for name, value in content.items()}
 
 
@@ -113,7 +118,7 @@ def frame(crowd: Crowd, root: Path, split: str = "validation", children: tuple[i
         yaws, places = rng.uniform(-180, 180, len(persons)), rng.uniform(-300, 300, (len(persons), 3))
         scans, points, solid = [], [], []
         for p in persons:
-            scan = f"smplx_gt/{split}set_renderpeople_adults_bfh/rp_{picture}_{p}_0_0.obj"
+            scan = f"{crowd.people.kind}_gt/{split}set_renderpeople_adults_bfh/rp_{picture}_{p}_0_0.obj"
             fit = fit_of(crowd, picture, p, yaws[p], places[p])
             if p in children:
                 fit["betas"] = np.concatenate([fit["betas"], [[0.7]]], 1)
@@ -121,11 +126,16 @@ def frame(crowd: Crowd, root: Path, split: str = "validation", children: tuple[i
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(pickle.dumps(fit, 2))
             # The official steps, on the body that the scan's fit poses in its own frame.
-            body = crowd.people.body(p)
-            arguments = (fit["betas"][:, :10], fit["body_pose"].reshape(1, 21, 3), fit["global_orient"], fit["transl"])
+            kind = crowd.people.kind
+            names = ("global_orient", "transl") if kind == "smplx" else ("root_pose", "translation")
+            body, shape = crowd.people.body(p), fit["betas"][:, :10]
+            if p in children and find_kid_template(kind) is not None:  # boys are male, girls neutral
+                model = "smplx_male" if (kind, crowd.people.genders[p]) == ("smplx", "male") else kind
+                body, shape = load_licensed(model, kid=True).double(), fit["betas"]
+            arguments = (shape, fit["body_pose"].reshape(1, -1, 3), *(fit[n] for n in names))
             betas, pose, orient, transl = map(torch.from_numpy, arguments)
             with torch.no_grad():
-                pose = torch.cat([pose, torch.zeros(1, 2, 3, dtype=torch.float64)], 1)
+                pose = torch.cat([pose, torch.zeros(1, 23 - pose.shape[1], 3, dtype=torch.float64)], 1)
                 joints = body(betas, pose, orient, transl).all_joints[0].numpy()
             pixels, seen = projected(with_landmarks(joints), yaws[p], places[p], picture)
             scans.append(scan)
@@ -148,8 +158,8 @@ def frame(crowd: Crowd, root: Path, split: str = "validation", children: tuple[i
                 "isValid": [p < len(persons) - 1 for p in persons],
                 "age": ["31-50"] * len(persons),
                 "ethnicity": ["white"] * len(persons),
-                "gt_path_smpl": [s.replace("smplx", "smpl") for s in scans],
-                "gt_path_smplx": scans,
+                "gt_path_smpl": [s.replace("smplx_gt", "smpl_gt") for s in scans],
+                "gt_path_smplx": [s.replace("smpl_gt", "smplx_gt") for s in scans],
                 "gt_joints_2d": points,
                 "gt_joints_3d": solid,
                 "gt_verts": [np.zeros((10475, 3), np.float32)] * len(persons),
@@ -167,7 +177,8 @@ def frame(crowd: Crowd, root: Path, split: str = "validation", children: tuple[i
 def write(root: Path, people: People, split: str = "validation", children: tuple[int, ...] = (1,)) -> Path:
     """One data frame of three pictures, of the people's first three frames; its path."""
     crowd = Crowd(people)
-    path = root / f"{split}_SMPLX" / "SMPLX" / f"{split}_0_withjv.pkl"
+    title = people.kind.upper()
+    path = root / f"{split}_{title}" / title / f"{split}_0_withjv.pkl"
     path.parent.mkdir(parents=True, exist_ok=True)
     frame(crowd, root, split, children).to_pickle(path, protocol=4)
     folder = root / ("validation" if split == "validation" else "train_0")

@@ -46,6 +46,16 @@ def write_lspet(root: Path, people: People, high_resolution: bool = True) -> Arr
     return truth
 
 
+def write_masks(root: Path, masks: list[Array], parts: list[Array], first: int = 1) -> Path:
+    """UPi-S1h's files of the pictures from number ``first`` on: (H,W) bool, and (H,W) uint8 of 0 to 6 and 255."""
+    folder = root / "upi-s1h" / "data" / "lsp"
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, (mask, part) in enumerate(zip(masks, parts, strict=True)):
+        assert cv2.imwrite(str(folder / f"im{first + k:04d}_segmentation.png"), 255 * mask.astype(np.uint8))
+        assert cv2.imwrite(str(folder / f"im{first + k:04d}_part_segmentation.png"), part.astype(np.uint8))
+    return folder
+
+
 def _pictures(folder: Path, people: People, name: str, first: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, camera, frame in views(people):

@@ -180,10 +180,21 @@ def _mat(path: Path, truth: Written) -> None:
         "img_train": np.array([training], np.uint8),
         "version": "12",
         "single_person": np.array([[empty]] * len(pictures), dtype=object),
-        "act": _structs([{"act_name": empty, "cat_name": empty, "act_id": -1}] * len(pictures)),
+        "act": _structs([_activity(number if train else -1) for number, train in enumerate(training)]),
         "video_list": np.array([["lIcC8yjG7eM"]], dtype=object),
     }
     savemat(path, {"RELEASE": _structs([release])})
+
+
+#: Of the first training pictures, as the release names them; the rest have none.
+ACTIVITIES = ("tennis, hitting balls, non-game play, moderate", "bicycling, BMX")
+
+
+def _activity(number: int) -> dict[str, Any]:
+    empty = np.zeros((0, 0))
+    if not 0 <= number < len(ACTIVITIES):
+        return {"act_name": empty, "cat_name": empty, "act_id": -1}
+    return {"act_name": ACTIVITIES[number], "cat_name": "sports", "act_id": number + 1}
 
 
 def _picture(name: str, rectangles: Array) -> dict[str, Any]:

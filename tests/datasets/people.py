@@ -6,6 +6,7 @@ reader and a protocol are tested through the same code as with real files.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,17 +31,28 @@ def write_bodies(folder: Path) -> Path:
         official_smpl(folder / "smpl" / f"SMPL_{gender.upper()}.pkl", gender)
         npz(folder / "smplx" / f"SMPLX_{gender.upper()}.npz", "smplx", gender)
     np.save(folder / FILES["h36m"].file, h36m_rows())
+    (folder / FILES["j19"].file).write_bytes(pickle.dumps(j19_rows(), 2))
     return folder
 
 
 def h36m_rows() -> Array:
     """(17, 6890) float64, rows in the official order: near SMPL's kinematic joints, not at them, as the real ones."""
-    template = body_arrays("smpl")["v_template"]
-    rest = body_arrays("smpl")["J"]
     near = (0, 1, 4, 7, 2, 5, 8, 6, 12, 15, 15, 16, 18, 20, 17, 19, 21)  # SMPL's joint beside each row
-    rows = np.zeros((17, len(template)))
+    return _rows_near(near, tops=(10,), forward=0.01)
+
+
+def j19_rows() -> Array:
+    """(19, 6890) float64 in the order of 4D-Humans' file, likewise, and not those of :func:`h36m_rows`."""
+    near = (8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15, 0, 12, 6, 15, 15)
+    return _rows_near(near, tops=(13, 18), forward=-0.012)
+
+
+def _rows_near(near: tuple[int, ...], tops: tuple[int, ...], forward: float) -> Array:
+    """Rows of 30 vertices about SMPL's joints, those in ``tops`` above them."""
+    template, rest = body_arrays("smpl")["v_template"], body_arrays("smpl")["J"]
+    rows = np.zeros((len(near), len(template)))
     for row, joint in enumerate(near):
-        goal = rest[joint] + [0.0, 0.12 * (row == 10), 0.01]
+        goal = rest[joint] + [0.0, 0.12 * (row in tops), forward]
         chosen = np.argsort(np.linalg.norm(template - goal, axis=1))[:30]
         rows[row, chosen] = 1 / 30
     return rows

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from human.batch import HIPS, NUM_JOINTS, PELVIS, PoseBatch, root_of
+from human.record import Record
 
 
 def random_batch(n: int, size: int = 8, seed: int = 0) -> PoseBatch:
@@ -68,6 +71,69 @@ def test_to_and_pickle_keep_values_and_dtypes() -> None:
     batch = random_batch(3)
     assert same(batch.to("cpu", non_blocking=True), batch)
     assert same(pickle.loads(pickle.dumps(batch)), batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts(Record):
+    """A record with everything that a field can be."""
+
+    batch: PoseBatch
+    odd: torch.Tensor
+    empty: torch.Tensor
+    number: torch.Tensor
+    absent: torch.Tensor | None = None
+    words: str = "as they are"
+
+
+def through_a_pipe(record: Record) -> Record:
+    out: Record = pickle.loads(ForkingPickler.dumps(record))
+    return out
+
+
+def test_between_processes_a_record_travels_as_one_block() -> None:
+    odd = torch.arange(9.0).view(3, 3).T[:, :2]  # not contiguous
+    sent = Parts(random_batch(3), odd, torch.empty(3, 0), torch.tensor(2.5, dtype=torch.float64))
+    got = through_a_pipe(sent)
+    assert isinstance(got, Parts)
+    assert same(got.batch, sent.batch)
+    for name in ("odd", "empty", "number"):
+        assert torch.equal(getattr(got, name), getattr(sent, name))
+        assert getattr(got, name).dtype == getattr(sent, name).dtype
+    assert got.absent is None
+    assert got.words == sent.words
+    places = {t.untyped_storage().data_ptr() for t in (got.batch.image, got.batch.key, got.odd, got.number)}
+    assert len(places) == 1
+    got.batch.image.zero_()
+    assert torch.equal(got.odd, odd)
+
+
+def test_records_that_are_no_block_travel_too() -> None:
+    nothing = random_batch(0)
+    got = through_a_pipe(nothing)
+    assert isinstance(got, PoseBatch)
+    assert same(got, nothing)
+    learnt = random_batch(2).replace(weight=torch.nn.Parameter(torch.ones(2)))
+    got = through_a_pipe(learnt)
+    assert isinstance(got, PoseBatch)
+    assert got.weight.requires_grad
+    assert same(got, learnt)
+
+
+class Batches(torch.utils.data.Dataset):
+    def __getitem__(self, index: int) -> PoseBatch:
+        return random_batch(2, seed=index)
+
+
+def test_a_loaders_worker_sends_a_batch() -> None:
+    loader = DataLoader(
+        Batches(),
+        batch_size=None,
+        sampler=range(3),
+        num_workers=1,
+        multiprocessing_context="forkserver",  # type: ignore[arg-type]
+    )
+    for index, batch in enumerate(loader):
+        assert same(batch, random_batch(2, seed=index))
 
 
 def test_a_batch_is_frozen_and_replace_leaves_it_alone() -> None:

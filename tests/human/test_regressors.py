@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from human.licensed import LicensedBody
 from human.regressors import (
     FILES,
     H36M_TO_J17,
+    J19_TO_J14,
     NAMES,
     SMPL_VERTICES,
     find_regressor,
@@ -35,6 +38,13 @@ def rows(joints: int, seed: int = 0) -> np.ndarray:
     return out
 
 
+def write(path: Path, content: np.ndarray) -> None:
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content, 2))
+    else:
+        np.save(path, content)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only search folder, as SPIN's fetch_data.sh leaves it."""
@@ -42,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("human.regressors.search_folders", lambda: [tmp_path])
     (tmp_path / "data").mkdir()
     for file in FILES.values():
-        np.save(tmp_path / "data" / file.file, rows(len(file.joints)))
+        write(tmp_path / "data" / file.file, rows(len(file.joints)))
     return tmp_path
 
 
@@ -57,8 +67,8 @@ def vertices_of(body: BodyModel, batch: int = 3) -> torch.Tensor:
 def test_the_files_rows_on_smpls_mesh(folder: Path, licensed: dict[str, LicensedBody], kind: str, name: str) -> None:
     vertices = vertices_of(licensed[kind])
     joints = regress(vertices, name, licensed[kind])
-    matrix = rows(9 if name == "extra" else 17)
-    if name.startswith("j"):
+    matrix = rows(len(FILES[name].joints) if name in FILES else 17)
+    if name not in FILES:
         matrix = matrix[list(H36M_TO_J17)][: int(name[1:])]
     np.testing.assert_allclose(joints, matrix @ vertices.double().numpy(), atol=1e-5)
     assert is_published(licensed[kind])
@@ -132,10 +142,39 @@ def test_another_mesh(folder: Path, licensed: dict[str, LicensedBody]) -> None:
         load_regressor("h36m", free)
     with pytest.raises(PosesynError, match=r"shape \(B, 6890, 3\).*body that is given"):
         regress(vertices_of(free), "j14", licensed["smpl"])
-    with pytest.raises(PosesynError, match="known: h36m, extra, j17, j14"):
+    with pytest.raises(PosesynError, match="known: h36m, extra, j19, j17, j14"):
         regress(vertices_of(free), "j15", free)
-    with pytest.raises(PosesynError, match="known: h36m, extra"):
+    with pytest.raises(PosesynError, match="known: h36m, extra, j19"):
         find_regressor("j14")
+
+
+def test_the_joints_of_4d_humans(folder: Path, licensed: dict[str, LicensedBody]) -> None:
+    """19 rows in the order of SPIN's 24 joints of data sets; the 14 that 4D-Humans evaluates, and its root."""
+    names = joint_names("j19")
+    assert names[:14] == LSP14.joints
+    assert names[14:] == ("pelvis", "thorax", "spine_h36m", "jaw_h36m", "head_h36m")
+    assert [25 + k for k in J19_TO_J14] == [*range(25, 38), 43]
+    assert 25 + names.index("pelvis") == 39
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(folder / "executed"),)
+
+    file = folder / "data/SMPL_to_J19.pkl"
+    for content, says in (
+        (pickle.dumps(Hostile()), "wants to run"),
+        (pickle.dumps({"a": 1}), r"must hold \(19, 6890\) numbers"),
+        (pickle.dumps(rows(17)), r"must hold \(19, 6890\) numbers, found \(17, 6890\)"),
+        (file.read_bytes()[:500], r"SMPL_to_J19\.pkl"),
+        (b"", r"SMPL_to_J19\.pkl"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(PosesynError, match=says):
+            regress(vertices_of(licensed["smpl"]), "j19", licensed["smpl"])
+    assert not (folder / "executed").exists()
+    file.unlink()
+    with pytest.raises(PosesynError, match=r"SMPL_to_J19\.pkl.*4D-Humans"):
+        regress(vertices_of(licensed["smpl"]), "j19", licensed["smpl"])
 
 
 def test_a_file_that_is_replaced_is_read_again(folder: Path, licensed: dict[str, LicensedBody]) -> None:

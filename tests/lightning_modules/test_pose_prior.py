@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cli.lightning import main
 from datamodules.poses import PoseVectors
 from human.body import load_body
 from human.errors import PosesynError
@@ -140,3 +141,15 @@ def test_settings_of_the_trainer_that_are_mistyped() -> None:
         PosePriorTrainer(kind="v3")
     with pytest.raises(PosesynError, match="not found"):
         PosePriorTrainer(checkpoint="nowhere.ckpt")
+
+
+def test_the_config_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Path(__file__).resolve().parents[2] / "configs/msm/pose_prior.yaml"
+    monkeypatch.chdir(tmp_path)  # where CMU's motions are not
+    few = ["--data.motion=[free]", "--data.held_out=[walk]", "--data.sampled=64", "--data.batch_size=8"]
+    short = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--data.steps_per_epoch=3",
+             "--trainer.accelerator=cpu"]  # fmt: skip
+    main(["fit", "--config", str(config), "--trainer.enable_progress_bar=false", *few, *short])
+    prior = load_pose_prior(next(tmp_path.glob("runs/pose_prior/version_0/checkpoints/last.ckpt")))
+    assert (prior.config.kind, prior.config.width, prior.config.latent) == ("v2", 256, 32)
+    assert "val/pose_space/mpjpe_mm" in (tmp_path / "runs/pose_prior/version_0/metrics.csv").read_text()

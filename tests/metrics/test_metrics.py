@@ -14,7 +14,8 @@ import torch.multiprocessing as mp
 from human.errors import PosesynError
 from human.skeleton import LSP14
 from metrics.functional import box_side, correct_joints, head_size, mpjpe, pa_mpjpe, torso_length
-from tests.metrics.cases import CASES, ROOT, J, mpjpe_persons
+from tests.metrics.batches import ROOT, J
+from tests.metrics.cases import CASES, mpjpe_persons
 from tests.metrics.tester import MetricCase, check, run_class, run_dtype
 
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

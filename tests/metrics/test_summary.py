@@ -8,6 +8,7 @@ import torch
 
 from human.errors import PosesynError
 from metrics import Summary, per_bin, per_joint, summarise
+from metrics.evaluation import interval
 from metrics.functional import joint_errors
 
 RNG = np.random.default_rng(0)
@@ -42,8 +43,20 @@ def test_it_is_a_function_of_its_arguments() -> None:
 
 def test_chunks_of_replicates_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = summarise(VALUES)
-    monkeypatch.setattr("metrics.functional.summary._DRAWS", 1000)
+    monkeypatch.setattr("metrics.functional.bootstrap._HELD", 1000)
     assert summarise(VALUES) == whole
+
+
+def test_intervals_are_as_they_were() -> None:
+    """Of the two ways to an interval before they shared their draws (numbers of that version)."""
+    rng = np.random.default_rng(3)
+    values, counted = rng.gamma(2, 30, (500, 1)), (rng.uniform(size=(500, 1)) > 0.1).astype(float)
+    groups = rng.integers(0, 60, 500)
+    expected = (64.86404701607024, 61.173871573221355, 68.30552528175531)
+    assert interval(values * counted, counted, groups, "k") == pytest.approx(expected, rel=1e-12)
+    found = summarise(values[:, 0], groups)
+    expected = (63.73211123333837, 60.24945003295333, 67.56282487575754)
+    assert (found.mean, found.low, found.high) == pytest.approx(expected, rel=1e-12)
 
 
 def test_whole_sequences_are_drawn_where_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from human.errors import PosesynError
 from human.joint_limits import clamp_pose
 from human.rotations import geodesic_degrees, matrix_to_rotvec, rotation_about, rotvec_to_matrix
 from synth.alternatives.pose_space import heading, in_camera
+from synth.pool import Pool
 from synth.pose_prior import JOINTS, decode_pose, posterior_of
 from synth.pose_prior_files import shared_pose_prior
 from synth.pose_space import free_pose_space
@@ -22,7 +24,11 @@ from synth.pose_validity import is_valid
 from synth.synthesis import Challenges, Synthesised, Synthesiser
 from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig, image_error
+from tests.synth.people import People
+from tests.synth.test_refresh import make as refreshing
+from tests.synth.test_refresh import refresh
 from tests.synth.test_synthesis import some_challenges
+from tests.tiny import rendered_people
 
 BODY = load_body()
 NAMES = ("pose_only", "pose_space", "latent_noise")
@@ -217,10 +223,22 @@ def test_people_without_labels_still_get_a_pose(some: Challenges) -> None:
         ("latent_noise", {"scale": -1.0}, "scales"),
         ("latent_noise", {"scale": float("nan")}, "scales"),
         ("latent_noise", {"posterior": "mode"}, "sample or mean"),
-        ("latent_noise", {"prior": "packaged:nothing"}, "not found"),
+        ("latent_noise", {"prior": "packaged:nothing"}, "pose_prior_free"),
         ("pose_only", {"best_of": 2}, "no option"),
     ],
 )
 def test_options_that_are_mistyped(name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(PosesynError, match=says):
         build(name, **options)
+
+
+# -- in a refresh ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", NAMES)
+def test_a_refresh_says_who_made_its_poses(name: str, tmp_path: Path) -> None:
+    synthesiser = build(name)
+    refresher = refreshing(samples=4, synthesiser=synthesiser)
+    done = refresh(Pool(tmp_path / "pool"), People(rendered_people(range(6))), refresher=refresher)
+    assert done.info is not None
+    assert done.info.synthesiser == f"{name}:{synthesiser.config_hash()}"
+    assert done.info.passed == 4
+    assert np.isnan(done.fit_mean)

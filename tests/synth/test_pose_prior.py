@@ -172,7 +172,7 @@ def test_hands_are_the_callers() -> None:
 # -- the prior that ships --------------------------------------------------------------------------------------------
 def test_the_packaged_prior_knows_the_free_motion() -> None:
     prior, body, bank = load_pose_prior(), load_body(), load_motion_bank()
-    pose = torch.from_numpy(bank.poses[::10])
+    pose = torch.from_numpy(bank.poses[::10].copy())
     again = decode_pose(prior, posterior_of(prior, pose).mean)
 
     def joints(pose: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def test_the_packaged_prior_knows_the_free_motion() -> None:
 
 def test_the_packaged_prior_tells_poses_from_noise() -> None:
     prior, bank = load_pose_prior(), load_motion_bank()
-    pose = torch.from_numpy(bank.poses[::10])
+    pose = torch.from_numpy(bank.poses[::10].copy())
     odd = pose + 0.5 * torch.randn(pose.shape, generator=torch.Generator().manual_seed(0))
     easy, hard = pose_hardness(prior, pose), pose_hardness(prior, odd)
     assert float((hard[:, None] > easy).float().mean()) > 0.97

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from datamodules.crops import CropSet
+from datamodules.mining import JoinedCrops
+from datamodules.readers.base import coded, decoded
 from datamodules.readers.mpii import MpiiReader
 from human.errors import PosesynError
 from human.skeleton import MPII16, POSE32
@@ -66,6 +69,35 @@ def test_official_file_keeps_bystanders_as_people_and_test_pictures_out(tmp_path
     ids = list(MpiiReader(tmp_path, "trainval", cache=tmp_path / "cache").index.ids)
     assert ids[-1] == "mpii/000009001/0"
     assert len(ids) == 7
+
+
+def test_activities_are_the_pictures_own(tmp_path: Path, people: People) -> None:
+    """Only the official file names them; two persons of a picture do the same, pictures without a name say nothing."""
+    truth = mpii.write(tmp_path, people, "mat")
+    reader = MpiiReader(tmp_path, "trainval", cache=tmp_path / "cache")
+    crops = CropSet(reader, 32, cache=tmp_path / "crops")
+    pictures = list(dict.fromkeys(truth.names))
+    said = dict(zip(pictures, mpii.ACTIVITIES, strict=False))
+    assert crops.activities == [said.get(name, "") for name in truth.names] + [""]
+    assert JoinedCrops([crops]).activities == crops.activities
+    mpii.write(tmp_path, people, "json")
+    other = CropSet(MpiiReader(tmp_path, "val", cache=tmp_path / "cache"), 32, cache=tmp_path / "crops")
+    assert other.activities == [""] * len(other)
+
+
+def test_activity_lists_that_do_not_fit_say_nothing(tmp_path: Path, people: People) -> None:
+    mpii.write(tmp_path, people, "mat")
+    content = loadmat(tmp_path / FILE["mat"])
+    release = content["RELEASE"]
+    release["act"][0, 0] = release["act"][0, 0][:, :2]
+    savemat(tmp_path / FILE["mat"], {"RELEASE": release})
+    index = MpiiReader(tmp_path, "trainval", cache=tmp_path / "cache").index
+    assert not index.extras["activity"].any()
+
+
+def test_names_are_coded_whole_letters() -> None:
+    names = ["", "x" * 70, "é" * 40, "tennis"]
+    assert decoded(coded(names)) == ["", "x" * 64, "é" * 32, "tennis"]
 
 
 def test_mmpose_layout(tmp_path: Path, people: People) -> None:

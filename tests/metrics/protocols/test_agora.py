@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.readers.agora import AgoraReader
+from human.body import load_body
 from human.errors import PosesynError
-from human.skeleton import POSE32, SMPLX55, convert
+from human.licensed import load_licensed
+from human.skeleton import POSE32, SMPL24, SMPLX55, convert
+from metrics.case import Case
 from metrics.evaluation import Figure, evaluate
 from metrics.protocols import Protocol, protocols_of
-from metrics.protocols.agora import AGORA_SMPLX
+from metrics.protocols.agora import AGORA_SMPL, AGORA_SMPLX
 from metrics.truth import Predictions, Truth
 from tests.datasets import agora
 from tests.datasets.people import make_people
@@ -56,8 +60,9 @@ def values(said: Predictions, truth: Truth, protocol: Protocol = AGORA_SMPLX) ->
     return [f.value for f in figures(said, truth, protocol).values()]
 
 
-def test_it_is_here() -> None:
-    assert protocols_of("agora") == [AGORA_SMPLX]
+def test_they_are_here() -> None:
+    assert protocols_of("agora") == [AGORA_SMPL, AGORA_SMPLX]
+    assert AGORA_SMPL.hash != AGORA_SMPLX.hash
 
 
 def test_the_truth_is_perfect_in_any_order(truth: Truth) -> None:
@@ -177,3 +182,80 @@ def swapped_legs(protocol: Protocol, said: Predictions) -> tuple[Protocol, Predi
 def test_a_mistake_is_seen(truth: Truth, mistake: Mistake) -> None:
     protocol, said = mistake(AGORA_SMPLX, perfect(truth))
     assert values(said, truth, protocol)[0] > 5
+
+
+# -- SMPL, and children ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def templates(body_files: Path) -> Iterator[Path]:
+    """Made-up children's templates: small, with large heads."""
+    files = []
+    for kind in ("smpl", "smplx"):
+        adult = load_body(kind).v_template.double().numpy()
+        child = 0.55 * adult * (1 + 0.3 * (adult[:, 1:2] > 0.2))
+        files.append(body_files / kind / f"{kind}_kid_template.npy")
+        np.save(files[-1], child + np.array([0.3, 1.0, 0.2]))  # its place does not matter
+        np.save(body_files / f"body_verts_{kind}.npy", np.arange(0, len(adult), 3))
+    yield body_files
+    for file in [*files, *(body_files / f"body_verts_{kind}.npy" for kind in ("smpl", "smplx"))]:
+        file.unlink(missing_ok=True)
+    np.save(body_files / FILE, np.arange(0, 10475, 3))
+
+
+def smpl_truth(root: Path, children: tuple[int, ...] = ()) -> Truth:
+    agora.write(root, make_people(("neutral",) * 3, 3, kind="smpl", seed=5), children=children)
+    return AgoraReader(root, cache=root / "cache", **AGORA_SMPL.options).truth()
+
+
+def test_smpl_has_24_joints_in_all_pictures(templates: Path, tmp_path: Path) -> None:
+    truth = smpl_truth(tmp_path)
+    assert (truth.skeleton, truth.body, truth["native3d"].shape[1]) == ("smpl24", "smpl", 24)
+    assert not truth["gender"].any()
+    said = replace(perfect(truth), body="smpl", skeleton="smpl24")
+    found = {f.metric: f for f in evaluate(AGORA_SMPL, said, truth).figures(2)}
+    assert [f.value for f in found.values()] == pytest.approx([0, 0, 0, 0, 100, 100, 100], abs=0.01)
+    assert {f.count for f in found.values()} == {6}  # the middle picture too
+    assert said.betas is not None
+    taller = replace(said, betas=said.betas + 0.7)
+    assert evaluate(AGORA_SMPL, taller, truth).figures(2)[0].value > 2
+
+
+@pytest.mark.parametrize("kind", ["smpl", "smplx"])
+def test_children_by_their_template(templates: Path, tmp_path: Path, kind: str) -> None:
+    protocol = AGORA_SMPL if kind == "smpl" else AGORA_SMPLX
+    people = make_people(("neutral",) * 3 if kind == "smpl" else ("male", "female", "male"), 3, kind=kind, seed=6)
+    agora.write(tmp_path, people, children=(0, 1))
+    truth = AgoraReader(tmp_path, cache=tmp_path / "cache", **protocol.options).truth()
+    kids = np.asarray(truth["kid"], bool)
+    assert np.isnan(truth["betas"][kids]).all()
+    assert np.isfinite(truth["kid_betas"][kids]).all()
+    assert np.isnan(truth["kid_betas"][~kids]).all()
+    case = Case(protocol, truth, Predictions([""] * len(truth)))
+    posed = torch.full((len(truth), 24, 3), torch.nan, dtype=torch.float64)
+    for rows, body in case.truth_bodies:
+        posed[torch.as_tensor(rows)] = body.joints("kinematic", SMPL24.joints)
+    # The children's bodies are where the labels have them, to the labels' 32 bits.
+    labels = truth["native3d"][:, :22, :3]
+    np.testing.assert_allclose(posed[:, :22].numpy()[kids], labels[kids], atol=1e-5)
+    vertices = case.truth_vertices.numpy()
+    heights = np.ptp(vertices.reshape(len(truth), -1), axis=1)
+    assert np.isfinite(vertices).all()
+    assert heights[kids].max() < heights[~kids].max()
+    # An adult of the same pose is not the child.
+    said = replace(perfect(truth), body=kind, skeleton=truth.skeleton, betas=np.zeros((int(truth["valid"].sum()), 10)))
+    out = {f.metric: f.value for f in evaluate(protocol, said, truth).figures(2)}
+    assert out["mve"] > 50
+    (templates / kind / f"{kind}_kid_template.npy").unlink()
+    out = evaluate(protocol, said, truth)
+    assert {f.metric for f in out.figures(2)} == {"mpjpe", "nmje", "f1", "precision", "recall"}
+    assert any(f"{kind}_kid_template.npy" in note and "agora.is.tue.mpg.de" in note for note in out.notes)
+
+
+@pytest.mark.parametrize(("content", "says"), [(np.zeros((5, 3)), "another mesh"), (None, "cannot be read")])
+def test_a_template_that_is_something_else(templates: Path, content: np.ndarray | None, says: str) -> None:
+    file = templates / "smpl" / "smpl_kid_template.npy"
+    if content is None:
+        file.write_bytes(b"junk")
+    else:
+        np.save(file, content)
+    with pytest.raises(PosesynError, match=rf"smpl_kid_template\.npy.*{says}"):
+        load_licensed("smpl", kid=True)

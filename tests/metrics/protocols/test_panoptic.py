@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datamodules.readers.panoptic import ACTIVITIES, MULTIPERSON, PanopticReader
-from metrics.evaluation import kept
+from human.errors import PosesynError
+from metrics.evaluation import evaluate, kept
 from metrics.protocols import panoptic, protocols_of
 from metrics.truth import Truth
 from tests.datasets import panoptic as fixture
@@ -58,3 +60,25 @@ def test_activities(truth: Truth) -> None:
     for protocol in panoptic.ACTIVITY:
         groups = set(truth["group"][kept(protocol, truth)])
         assert [ACTIVITIES[g] for g in groups] == [protocol.name.rsplit("-", 1)[1]]
+
+
+def test_without_ids_each_person_has_the_nearest_of_the_picture(truth: Truth) -> None:
+    """The published matching: joints about the root; one prediction may be two persons'."""
+    protocol = panoptic.JOINTS
+    said = replace(labels(truth), pictures=list(truth.pictures))
+    order = np.random.default_rng(0).permutation(len(truth))
+    anonymous = replace(said.rows(order), ids=[f"found/{k}" for k in range(len(truth))])
+    assert max(figures(protocol, anonymous, truth).values()) < 5e-3
+    # By id nothing is looked for: everybody's prediction under another's name is wrong.
+    partner = np.array([next(j for j, p in enumerate(truth.pictures) if p == q and j != i)
+                        for i, q in enumerate(truth.pictures)])  # fmt: skip
+    assert figures(protocol, replace(said.rows(partner), ids=list(truth.ids)), truth)["mpjpe"] > 20
+    first = {picture: row for row, picture in reversed(list(enumerate(truth.pictures)))}
+    alone = replace(said.rows(sorted(first.values())), ids=[f"one/{k}" for k in range(len(first))])
+    out = evaluate(protocol, alone, truth)
+    assert not out.missing.any()
+    assert {f.metric: f.value for f in out.figures(2)}["mpjpe"] > 10
+    elsewhere = replace(anonymous, pictures=["x.jpg"] * len(truth))
+    assert evaluate(protocol, elsewhere, truth).missing.all()
+    with pytest.raises(PosesynError, match="give the predictions the ids"):
+        evaluate(protocol, replace(anonymous, pictures=[]), truth)

@@ -18,7 +18,7 @@ from tests.datasets import threedpw
 from tests.datasets.people import People, make_people
 from tests.metrics.protocols import bodies
 
-NAMES = ("3dpw/challenge", "3dpw/challenge-limbs", "3dpw/hybrik", "3dpw/spin", "3dpw/wham")
+NAMES = ("3dpw/challenge", "3dpw/challenge-limbs", "3dpw/hmr2", "3dpw/hybrik", "3dpw/spin", "3dpw/wham")
 OWN = [n for n in NAMES if n != "3dpw/hybrik"]  # those whose truth has its annotated gender
 
 
@@ -49,6 +49,8 @@ def test_all_are_here() -> None:
 def test_the_truth_is_perfect(protocol: Protocol, truths: dict[str, Truth]) -> None:
     for body, part in bodies.by_gender(truths[protocol.split]):
         bodies.assert_perfect(protocol, bodies.own(part, "smpl" if protocol.truth_body == "neutral" else body), part)
+    if protocol.prediction.source == "j19":  # no skeleton has these joints: bodies only
+        return
     truth = truths[protocol.split]
     perfect = evaluate(protocol, bodies.joints_only(truth, protocol), truth).figures(resamples=2)
     for figure in perfect:  # joints alone, of both genders together
@@ -77,7 +79,7 @@ def test_limbs_moved_beyond_and_within_the_threshold(truths: dict[str, Truth]) -
         assert out["auc3d"] == pytest.approx(100 * area / 199, abs=0.3)  # by steps of 1 mm
 
 
-@cases(["3dpw/challenge", "3dpw/spin", "3dpw/wham"])
+@cases(["3dpw/challenge", "3dpw/hmr2", "3dpw/spin", "3dpw/wham"])
 def test_a_turned_body(protocol: Protocol, truths: dict[str, Truth]) -> None:
     for body, part in bodies.by_gender(truths[protocol.split]):
         bodies.assert_turned(protocol, part, body, bodies.posed_truth(protocol))
@@ -157,6 +159,24 @@ def test_a_jump_is_an_acceleration_error(truths: dict[str, Truth]) -> None:
     figure = evaluate(protocol, replace(said, joints3d=joints), truth).figures(resamples=2)[-1]
     assert (figure.metric, figure.count) == ("accel", 2)
     assert figure.value == pytest.approx(900 * 2 * 0.03 / 14 / 2)
+
+
+def test_without_4d_humans_file_the_other_protocols_go_on(truths: dict[str, Truth], body_files: Path) -> None:
+    """One note that names the file; and with it, other figures than SPIN's."""
+    body, part = bodies.by_gender(truths["test"])[0]
+    said, protocol = bodies.turned(bodies.own(part, body)), PROTOCOLS.get("3dpw/hmr2")
+    ours, spins = (bodies.figures(p, said, part)["mpjpe"].value for p in (protocol, PROTOCOLS.get("3dpw/spin")))
+    assert abs(ours - spins) > 0.1
+    file = body_files / "SMPL_to_J19.pkl"
+    content = file.read_bytes()
+    try:
+        file.unlink()
+        out = evaluate(protocol, said, part)
+        assert not out.figures(resamples=2)
+        assert "SMPL_to_J19.pkl" in out.notes[0]
+        assert "4D-Humans" in out.notes[0]
+    finally:
+        file.write_bytes(content)
 
 
 def test_the_j14_order_is_the_published_one() -> None:

@@ -40,6 +40,7 @@ TOLD = {
     "a person is lying on the back": posed(root=(-90, 0, 0)),
     "a person is lying on the stomach": posed(root=(90, 0, 0)),
     "a person is lying on the left side": posed(root=(0, 0, -90)),
+    "a person is lying on the stomach with the upper body raised": posed(root=(85, 0, 0), spine1=(-40, 0, 0)),
     "a person is doing a handstand": posed(root=(180, 0, 0), **UP),
     "a person is in a push-up position": posed(root=(75, 0, 0), **FORWARD),
     "a person is on hands and knees": posed(root=(90, 0, 0), **FORWARD, **SEATED),

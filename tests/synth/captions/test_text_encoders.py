@@ -14,8 +14,8 @@ from synth.captions.text_encoders import TEXT_ENCODERS, ClipText, MiniLM, load_t
 
 pytest.importorskip("transformers")
 
-# By sentence-transformers 6.2.0 (SentenceTransformer(folder).encode) on the packaged weights: the first eight of 384, and
-# the sum of all.
+# By sentence-transformers 6.2.0 (SentenceTransformer(folder).encode) on the packaged weights: the first eight of 384,
+# and the sum of all.
 SENTENCE_TRANSFORMERS = {
     "a person walks forward": (
         [-0.018115, -0.0089201, -0.0150661, -0.0206507, 0.0694649, 0.0534195, 0.112741, 0.0119388],

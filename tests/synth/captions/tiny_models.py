@@ -74,7 +74,8 @@ def save_llava(folder: Path) -> Path:
     words = tokenizer()
     config = t.LlavaConfig(
         vision_config=t.CLIPVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+            patch_size=14,
         ),
         text_config=t.LlamaConfig(
             vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
