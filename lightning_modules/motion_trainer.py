@@ -3,13 +3,14 @@ number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from human.errors import PosesynError
 from human.motion_skeleton import FeatureLayout, get_layout
@@ -24,6 +25,7 @@ class MotionTrainer(L.LightningModule):
     Args:
         layout: of the features, "humanml3d" or "kit".
         lr, weight_decay, warmup_steps, final_lr_fraction, optimisation: as of the pose estimators.
+        figures: names of what is validated.
     """
 
     mean_F: Tensor
@@ -37,8 +39,10 @@ class MotionTrainer(L.LightningModule):
         warmup_steps: int,
         final_lr_fraction: float,
         optimisation: Optimisation,
+        figures: Sequence[str],
     ) -> None:
         super().__init__()
+        self.figures = nn.ModuleDict({name: MeanMetric() for name in figures})
         self.layout: FeatureLayout = get_layout(layout)
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.final_lr_fraction, self.optimisation = final_lr_fraction, optimisation
@@ -60,6 +64,10 @@ class MotionTrainer(L.LightningModule):
                 f"the model is for features of {self.layout.name}, the data's are {data.layout.name}: set model.layout"
             )
         return data
+
+    def figure(self, name: str) -> MeanMetric:
+        """A figure of the validation, the mean over what it was told."""
+        return cast(MeanMetric, self.figures[name])
 
     def normalised(self, features_BTF: Tensor) -> Tensor:
         return (features_BTF - self.mean_F) / self.std_F

@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from human.checkpoints import check_state
 from human.errors import PosesynError
@@ -37,6 +36,7 @@ class TextToMotionTrainer(MotionTrainer):
         text_encoder: by name (``synth.captions.TEXT_ENCODERS``): "clip-vit-b32" is T2M-GPT's, "minilm" ships with us.
         pkeep: share of the input codes that are not replaced by others drawn at random; -1: drawn anew each step.
         lr, weight_decay, warmup_steps, final_lr_fraction, optimisation: default: T2M-GPT's code's, for 300,000 steps.
+        checkpoint: a trained transformer of these sizes, for this VQ-VAE, to start from: a checkpoint of this training.
         gradient_checkpointing: less memory, about a third more time.
     """
 
@@ -51,11 +51,18 @@ class TextToMotionTrainer(MotionTrainer):
         warmup_steps: int = 0,
         final_lr_fraction: float = 0.05,
         optimisation: Optimisation | None = None,
+        checkpoint: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         network, mean_F, std_F, layout = read_vqvae(vqvae)
         super().__init__(
-            layout, lr, weight_decay, warmup_steps, final_lr_fraction, optimisation or adam((0.5, 0.9), (0.5,))
+            layout,
+            lr,
+            weight_decay,
+            warmup_steps,
+            final_lr_fraction,
+            optimisation or adam((0.5, 0.9), (0.5,)),
+            ("loss", "accuracy"),
         )
         if pkeep != -1 and not 0 <= pkeep <= 1:
             raise PosesynError(f"model.pkeep={pkeep} must be a share, 0 to 1, or -1")
@@ -67,7 +74,18 @@ class TextToMotionTrainer(MotionTrainer):
         self.transformer = TextToMotion(
             replace(transformer or TransformerConfig(), **sizes), gradient_checkpointing=gradient_checkpointing
         )
-        self.figures = torch.nn.ModuleDict({name: MeanMetric() for name in ("loss", "accuracy")})
+
+        if checkpoint is not None:
+            self._start_from(read_pair(checkpoint), checkpoint)
+
+    def _start_from(self, pair: MotionPair, path: str) -> None:
+        if pair.transformer.config != self.transformer.config:
+            raise PosesynError(
+                f"model.checkpoint={path}: it is of {pair.transformer.config}, the model of {self.transformer.config}"
+            )
+        if not torch.equal(pair.vqvae.quantizer.codebook, self.vqvae.quantizer.codebook):
+            raise PosesynError(f"model.checkpoint={path} was trained for another VQ-VAE than model.vqvae")
+        self.transformer.load_state_dict(pair.transformer.state_dict())
 
     def trained(self) -> TextToMotion:
         return self.transformer
@@ -133,12 +151,12 @@ class TextToMotionTrainer(MotionTrainer):
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         codes_BS, lengths_B, captions = batch
         loss, accuracy = self.loss(codes_BS, codes_BS, lengths_B, self.embed(captions))
-        self.figures["loss"].update(loss, weight=len(codes_BS))
-        self.figures["accuracy"].update(accuracy, weight=len(codes_BS))
+        self.figure("loss").update(loss, weight=len(codes_BS))
+        self.figure("accuracy").update(accuracy, weight=len(codes_BS))
 
     def on_validation_epoch_end(self) -> None:
-        for name, figure in self.figures.items():
-            self.log(f"val/{name}", figure, prog_bar=name == "loss")
+        for name in self.figures:
+            self.log(f"val/{name}", self.figure(name), prog_bar=name == "loss")
 
     def pair(self) -> MotionPair:
         """Both networks as they are now."""

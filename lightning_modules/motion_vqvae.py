@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from human.checkpoints import check_state
 from human.errors import PosesynError
@@ -40,6 +39,7 @@ class MotionVQVAETrainer(MotionTrainer):
         commit, positions: weights of the commitment loss and of the second loss on the joints' positions alone, which
             upstream calls the velocity loss though it looks at columns 4 to 66, the positions.
         lr, weight_decay, warmup_steps, final_lr_fraction, optimisation: default: T2M-GPT's, for 301,000 steps.
+        checkpoint: a trained VQ-VAE of these sizes to start from (:func:`read_vqvae`); its normalisation stays.
         watch_steps, collapse_below: the codebook is judged over so many steps; less than this share of its codes in
             use is a collapse, which is warned of once.
     """
@@ -56,11 +56,18 @@ class MotionVQVAETrainer(MotionTrainer):
         warmup_steps: int = 1000,
         final_lr_fraction: float = 0.05,
         optimisation: Optimisation | None = None,
+        checkpoint: str | None = None,
         watch_steps: int = 200,
         collapse_below: float = 0.1,
     ) -> None:
         super().__init__(
-            layout, lr, weight_decay, warmup_steps, final_lr_fraction, optimisation or adam((0.9, 0.99), (201 / 301,))
+            layout,
+            lr,
+            weight_decay,
+            warmup_steps,
+            final_lr_fraction,
+            optimisation or adam((0.9, 0.99), (201 / 301,)),
+            FIGURES,
         )
         if reconstruction not in RECONSTRUCTION:
             raise PosesynError(f"reconstruction={reconstruction!r} is none of {', '.join(RECONSTRUCTION)}")
@@ -72,14 +79,20 @@ class MotionVQVAETrainer(MotionTrainer):
         self.vqvae = MotionVQVAE(config)
         self.reconstruction, self.commit, self.positions = reconstruction, commit, positions
         self.watch = CodebookWatch(config.codes, watch_steps, collapse_below)
-        self.figures = torch.nn.ModuleDict({name: MeanMetric() for name in FIGURES})
         self.held_out_counts: Tensor | None = None
+        self.started = checkpoint is not None
+        if checkpoint is not None:
+            network, mean_F, std_F, _ = read_vqvae(checkpoint)
+            if network.config != config:
+                raise PosesynError(f"model.checkpoint={checkpoint}: it is of {network.config}, the model of {config}")
+            self.vqvae.load_state_dict(network.state_dict())
+            self.set_normalisation(mean_F, std_F)
 
     def trained(self) -> MotionVQVAE:
         return self.vqvae
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and not self.started:
             self.set_normalisation(*self.data.normalisation)
 
     def losses(self, features_BTF: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -118,7 +131,7 @@ class MotionVQVAETrainer(MotionTrainer):
         (features_BTF,) = batch
         recon_BTF, codes_BS = self.reconstruct(features_BTF)
         for name, value in reconstruction_errors(recon_BTF, features_BTF, self).items():
-            self.figures[name].update(value)
+            self.figure(name).update(value)
         counts = torch.bincount(codes_BS.flatten().cpu(), minlength=self.vqvae.config.codes)
         self.held_out_counts = counts if self.held_out_counts is None else self.held_out_counts + counts
 
@@ -126,8 +139,8 @@ class MotionVQVAETrainer(MotionTrainer):
         self.held_out_counts = None
 
     def on_validation_epoch_end(self) -> None:
-        for name, figure in self.figures.items():
-            self.log(f"val/{name}_mm", figure, prog_bar=name == "mpjpe")
+        for name in self.figures:
+            self.log(f"val/{name}_mm", self.figure(name), prog_bar=name == "mpjpe")
         if self.held_out_counts is not None:
             use = codebook_use(self.held_out_counts)
             self.log("val/codes_used", float(use.used), sync_dist=True)

@@ -250,6 +250,11 @@ def test_only_the_transformer_is_trained_and_the_pair_is_saved(root: Path, train
     assert again.fingerprint() == pair.fingerprint()
     with pytest.raises(PosesynError, match="is no checkpoint of a text-to-motion transformer"):
         read_pair(trained)
+    onward = TextToMotionTrainer(str(trained), TRANSFORMER, "letters", checkpoint=str(tmp_path / "last.ckpt"))
+    assert all(torch.equal(v, onward.state_dict()[k]) for k, v in model.state_dict().items())
+    fit(vqvae_trainer(), data(root, seed=3), tmp_path / "vq").save_checkpoint(tmp_path / "vq.ckpt")
+    with pytest.raises(PosesynError, match="was trained for another VQ-VAE"):
+        TextToMotionTrainer(str(tmp_path / "vq.ckpt"), TRANSFORMER, "letters", checkpoint=str(tmp_path / "last.ckpt"))
     # the pair's VQ-VAE is one to train a transformer for, too
     other = TextToMotionTrainer(str(tmp_path / "motion_pair"), TRANSFORMER, "letters")
     assert torch.equal(other.vqvae.quantizer.codebook, model.vqvae.quantizer.codebook)
@@ -267,6 +272,17 @@ def test_a_vqvae_is_found_in_its_run_folder(trained: Path, tmp_path: Path) -> No
         read_vqvae(tmp_path / "broken.ckpt")
     with pytest.raises(PosesynError, match="there is no checkpoint"):
         read_vqvae(tmp_path / "none.ckpt")
+
+
+def test_a_vqvae_goes_on_from_a_checkpoint(root: Path, trained: Path, tmp_path: Path) -> None:
+    model = vqvae_trainer(checkpoint=str(trained))
+    content = torch.load(trained, weights_only=True)["state_dict"]
+    assert all(torch.equal(v, content[k]) for k, v in model.state_dict().items())
+    model.set_normalisation(np.zeros(263), np.full(263, 2.0))
+    fit(model, data(root), tmp_path, max_steps=1)
+    assert (model.std_F == 2).all()  # what its codes were learnt in
+    with pytest.raises(PosesynError, match=r"model\.checkpoint=.* it is of VQVAEConfig"):
+        MotionVQVAETrainer(VQVAEConfig(codes=8, code_dim=8, width=16, depth=1), checkpoint=str(trained))
 
 
 @pytest.mark.parametrize(
