@@ -19,7 +19,7 @@ from torch import Tensor
 from human.body import BodyModel
 from human.errors import PosesynError
 from human.fit import fit_joints3d
-from human.motion_features import features_to_joints, turn_about_y
+from human.motion_features import features_to_joints, heading, turn_about_y
 from human.motion_joints import JOINTS
 from human.motion_skeleton import uniform_skeleton
 from human.rng import derive_seed
@@ -210,6 +210,8 @@ class MSM:
         (joints_MTJ3,) = in_fixed_batches(lambda codes: (features_to_joints(self.pair.decode(codes)),), codes_MP)
         end_M, first = length_M.cpu() * unit, self.prefix * unit
         joints_MTJ3 = uniform_skeleton(joints_MTJ3.cpu(), made.starts.bones[of_M])
+        # The held pose faces +z. In its middle, that is: HumanML3D's features begin with a turn that is none.
+        joints_MTJ3 = turn_about_y(joints_MTJ3, -heading(joints_MTJ3[:, first // 2]))
         joints_MTJ3 = ground_motion(joints_MTJ3, end_M, self.pair.fps)
         made.slides += foot_slide(joints_MTJ3, end_M, self.pair.fps).tolist()
         usable_MT = usable_frames(jumps(joints_MTJ3, end_M), end_M, first)

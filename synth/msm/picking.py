@@ -20,9 +20,13 @@ SELECTS: tuple[Select, ...] = ("uniform", "labels")
 
 
 def usable_frames(jumps_MT: Tensor, ends_M: Tensor, first: int) -> Tensor:
-    """(M, T) frames that may be shown: from ``first`` on, before the motion's end and before its first jump."""
+    """(M, T) frames that may be shown: from ``first`` on, before the motion's end and before the first jump there.
+
+    Jumps before that are the held pose's (its features start with one) and are not shown.
+    """
     frame_T = torch.arange(jumps_MT.shape[1], device=jumps_MT.device)
-    return (jumps_MT.cumsum(1) == 0) & (frame_T < ends_M[:, None]) & (frame_T >= first)
+    shown_T = frame_T >= first
+    return ((jumps_MT & shown_T).cumsum(1) == 0) & (frame_T < ends_M[:, None]) & shown_T
 
 
 def pick_uniform(usable_SC: Tensor, seeds: Sequence[int]) -> Tensor:

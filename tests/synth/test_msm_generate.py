@@ -207,7 +207,7 @@ def test_settings_make_the_hash(pair: str, tmp_path: Path) -> None:
 # -- parts -----------------------------------------------------------------------------------------------------------
 def test_usable_frames_lie_after_the_held_pose_and_before_a_jump_or_the_end() -> None:
     jumps = torch.zeros(3, 6, dtype=torch.bool)
-    jumps[1, 3] = True
+    jumps[1, 3] = jumps[0, 1] = True
     usable = usable_frames(jumps, torch.tensor([6, 6, 4]), 2)
     assert usable.int().tolist() == [[0, 0, 1, 1, 1, 1], [0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
 
