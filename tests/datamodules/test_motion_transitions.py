@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from datamodules.motion_clips import HOLD_FRAMES, MotionClip
-from datamodules.motion_sources import find_motions
+from datamodules.motion_sources import find_motions, motion_joints
 from datamodules.motion_transitions import (
     TransitionConfig,
     TransitionMaker,
@@ -53,14 +53,16 @@ def test_a_motion_depends_on_seed_and_number_alone(maker: TransitionMaker, clips
     assert not np.array_equal(maker.clip(1, 7).features[:40], clips[7].features[:40])
 
 
-def test_they_are_smooth_and_on_the_ground(clips: list[MotionClip]) -> None:
+def test_they_are_smooth_and_on_the_ground(maker: TransitionMaker, clips: list[MotionClip]) -> None:
+    recorded = [motion_joints(maker.body, r.motion) for r in maker.recordings]
+    fastest = max(np.linalg.norm(np.diff(j, axis=0), axis=-1).max() for j in recorded)
     for clip in clips:
         joints = joints_of(clip)
         assert 71 <= len(clip) <= 196
         assert np.isfinite(clip.features).all()
         assert joints[..., 1].min() > -0.02
-        # At 20 per second: 0.6 m are 12 m/s, more than the fastest kick.
-        assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.6
+        # No way between two segments is faster than a kick is; the skeleton's limbs are a little longer.
+        assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 1.1 * fastest
         assert clip.captions
         assert all(c.whole and c.text.strip() for c in clip.captions)
 
