@@ -241,7 +241,7 @@ class TransitionMaker:
         motion, captions = (self.mirrored if rng.random() < 0.5 else self.recordings)[number]
         low, high = self.config.excerpt_frames
         length = min(len(motion), int(rng.integers(low, high + 1)))
-        start = int(rng.integers(0, len(motion) - length + 1))
+        start = int(rng.integers(0, len(motion) - length + 1)) if rng.random() < 0.6 else 0
         rows = slice(start, start + length)
         pose = np.concatenate([motion.global_orient[rows, None], motion.body_pose[rows]], 1).astype(np.float64)
         place = motion.transl[rows].astype(np.float64)
@@ -295,10 +295,12 @@ class TransitionMaker:
         middle = int(rng.integers(len(rest) // 4, len(rest)))
         found += describe_poses(rest[middle : middle + 1])
         told = [str(rng.choice(list(s.texts))) for s in shown if s.texts]
+        # What comes first is what the motion is asked for: its words are never left out.
+        first = told[:1]
         if told:
-            found += [told[0], in_a_row(told[:3])]
-        found = list(dict.fromkeys(text for text in found if text))
-        return [found[i] for i in sorted(rng.permutation(len(found))[: self.config.captions])]
+            found.append(in_a_row(told[:3]))
+        found = [text for text in dict.fromkeys(found) if text and text not in first]
+        return first + [found[i] for i in sorted(rng.permutation(len(found))[: self.config.captions - len(first)])]
 
 
 def in_a_row(sentences: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ from synth.shot import Person, Shot
 from synth.texture_bank import TextureBank, build_texture_bank
 
 #: Raise when the same configuration would draw other pixels than before.
-_VERSION = 5
+_VERSION = 6
 _PRINTS, _PRINT_SIDE = 48, 64
 _SETTINGS = {
     "outfit": OutfitConfig,
