@@ -59,8 +59,8 @@ def test_they_are_smooth_and_on_the_ground(clips: list[MotionClip]) -> None:
         assert 71 <= len(clip) <= 196
         assert np.isfinite(clip.features).all()
         assert joints[..., 1].min() > -0.02
-        # At 20 per second: 0.6 m are 12 m/s, more than the fastest kick.
-        assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.6
+        # At 20 a second 0.8 m are 16 m/s: no joint is thrown farther than a fast kick throws a foot.
+        assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.8
         assert clip.captions
         assert all(c.whole and c.text.strip() for c in clip.captions)
 
