@@ -2,6 +2,7 @@
 
 * ``challenges_per_second``: challenges to poses, one motion and one fitted frame each, with the shipped pair on the
   CPU: holding, encoding, generating, decoding, checks, fit, orientation; without captions and their embeddings
+* ``challenges_per_cpu_second``: by the processor time of all threads, which other processes disturb less
 * ``full_challenges_per_second``: the same on the GPU, where there is one, at T2M-GPT's size with random weights
 * ``fit_ratio``: bodies from 22 joints per second, ours over joints2smpl's, same batch, same process; and the errors of
   both in millimetres (:mod:`benchmarks.fit` says how they are run)
@@ -78,14 +79,16 @@ def throughput(msm: MSM, challenges: Challenges, body: BodyModel, repeats: int) 
     """Challenges per second, the median of ``repeats``; the first run, which also embeds the captions, warms up."""
     count = len(challenges)
     msm.captioner = Said(msm.captioner.caption(CaptionRequest(challenges.predictions, challenges.crops.image)))
-    seconds, report = [], {}
+    seconds, cpu, report = [], [], {}
     for number in range(repeats + 1):
         seeds = [derive_seed("benchmarks.msm", number, k) for k in range(count)]
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         report = msm.synthesise(challenges, np.arange(count), seeds, body).report
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
     return {
         "challenges_per_second": round(count / statistics.median(seconds[1:]), 1),
+        "challenges_per_cpu_second": round(count / statistics.median(cpu[1:]), 1),
         "challenges": count,
         "motion_codes": round(report["motion_codes"], 1),
         "fell_back": report["fell_back"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import warnings
@@ -20,6 +21,16 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # No time limit for an example (test machines are shared), the same examples every time, no folder of old ones.
 settings.register_profile("posesyn", deadline=None, derandomize=True, database=None)
 settings.load_profile("posesyn")
+
+
+_PORTS = itertools.count(os.getpid() * 97)
+
+
+@pytest.fixture(autouse=True)
+def _main_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port of its own for ranks that a test starts, below those that the system gives to whoever asks for a free one:
+    such a port may be taken again before the ranks listen on it."""
+    monkeypatch.setenv("MASTER_PORT", str(20000 + next(_PORTS) % 12000))
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Names come from label files, which may be hostile: one that leaves the data set'
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from pathlib import Path
@@ -81,9 +82,12 @@ _LOCK = threading.Lock()
 
 
 def _forget_videos() -> None:
-    # A decoder's threads do not survive a fork.
+    # A decoder's threads do not survive a fork, and closing it would wait for them for ever: one reference too many
+    # keeps it, at the interpreter's end too.
     global _LOCK
     _LOCK = threading.Lock()
+    for video, _ in _OPEN.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(video))
     _OPEN.clear()
 
 

@@ -23,7 +23,7 @@ from synth.msm.vqvae import MotionVQVAE, VQVAEConfig
 class Letters:
     """Texts as counts of letters."""
 
-    name, dim = "letters", 32
+    name, dim = "letters32", 32
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         counts = [np.bincount([ord(c) % 32 for c in t] or [0], minlength=32) for t in texts]
@@ -42,8 +42,8 @@ class Mute:
         return "mute"
 
 
-if "letters" not in TEXT_ENCODERS.names():
-    TEXT_ENCODERS.register("letters")(Letters)
+if "letters32" not in TEXT_ENCODERS.names():
+    TEXT_ENCODERS.register("letters32")(Letters)
     CAPTIONERS.register("mute")(Mute)
 
 
@@ -68,7 +68,7 @@ def tiny_pair(ends_at_once: bool = False) -> MotionPair:
         transformer.norm.bias[0], transformer.norm.weight[0] = 1, 0
         transformer.head.weight[:, 0] = 0
         transformer.head.weight[transformer.config.end, 0] = 50 if ends_at_once else -2
-    return MotionPair(vqvae.eval(), transformer.eval(), "letters", *statistics())
+    return MotionPair(vqvae.eval(), transformer.eval(), "letters32", *statistics())
 
 
 def save_pair(folder: Path, ends_at_once: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -81,6 +83,22 @@ def test_many_videos_and_threads(videos: Path, tmp_path: Path) -> None:
         thread.join()
     assert not wrong
     assert len(pictures._OPEN) <= 4
+
+
+def test_a_forked_child_reads_and_ends(videos: Path) -> None:
+    """Of a process that had a video open: closing the parent's decoder would wait for threads that are not there."""
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from datamodules.readers.pictures import read_picture
+first = read_picture(Path({str(videos)!r}), "v.mp4#3").sum()
+if child := os.fork():
+    signal.alarm(60)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.exit(int(read_picture(Path({str(videos)!r}), "v.mp4#3").sum() != first))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_damaged_video(videos: Path, tmp_path: Path) -> None:
