@@ -39,6 +39,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.render
 	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.msm
 	$(BIN)/python -m benchmarks.tpe --small
 
 $(VENV)/bin/uv:

@@ -10,7 +10,8 @@ from synth.captions import CAPTIONERS, CaptionRequest, load_captioner
 from tests.synth.captions.test_vlm import STANDS, prediction
 
 
-@pytest.mark.parametrize("name", list(CAPTIONERS))
+# (Other tests register captioners of their own.)
+@pytest.mark.parametrize("name", [n for n in CAPTIONERS if CAPTIONERS.get(n).__module__.startswith("synth.")])
 def test_without_pictures_every_captioner_tells_the_pose(name: str) -> None:
     captioner = load_captioner(name)
     assert captioner.name == name
