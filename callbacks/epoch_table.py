@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from callbacks.refresh import Refresh, data_of
+from datamodules.sources import PoolSource
 from human.batch import PoseBatch
 from lightning_modules.base import PoseEstimator
 
@@ -43,7 +44,7 @@ class EpochTable(Callback):
         self.show = show
         self.rows: list[dict[str, Any]] = []
         self._counts = np.zeros(0, np.int64)
-        self._skipped = 0
+        self._skipped = self._pool_samples = self._pool_age = 0
         self._started = self._validating = self._valid_seconds = self._wait_before = 0.0
 
     # -- counting ----------------------------------------------------------------------------------------------------
@@ -52,10 +53,10 @@ class EpochTable(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A run resumed inside an epoch has no epoch start, and one resumed after an epoch's last step no end of it.
-        counts, skipped = self._counts, self._skipped
+        before = self._counts, self._skipped, self._pool_samples, self._pool_age
         self._reset(trainer)
-        if counts.sum():
-            self._counts, self._skipped = counts, skipped
+        if before[0].sum():
+            self._counts, self._skipped, self._pool_samples, self._pool_age = before
             if self._epochs_done() < trainer.current_epoch:
                 self._add_row(trainer, trainer.current_epoch - 1, {})
                 self._reset(trainer)
@@ -68,12 +69,19 @@ class EpochTable(Callback):
         data = data_of(trainer)
         self._counts = np.zeros(len(data.sources), np.int64)
         self._skipped, self._valid_seconds, self._started = 0, 0.0, time.perf_counter()
+        self._pool_samples = self._pool_age = 0
         self._wait_before = data.loader.wait_seconds if data.loader else 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
     ) -> None:
-        self._counts += np.bincount(batch.key[:, 0].cpu().numpy(), minlength=len(self._counts))
+        source, generation = batch.key[:, :2].cpu().numpy().T
+        self._counts += np.bincount(source, minlength=len(self._counts))
+        data = data_of(trainer)
+        if data.recipe.generations:
+            pools = [i for i, s in enumerate(data.sources) if isinstance(s, PoolSource)]
+            ages = data.recipe.generations[-1][0] - generation[np.isin(source, pools)]
+            self._pool_samples, self._pool_age = self._pool_samples + len(ages), self._pool_age + int(ages.sum())
         self._skipped += int((batch.weight == 0).sum())
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -100,6 +108,8 @@ class EpochTable(Callback):
             "step": trainer.global_step,
             "fractions": {n: int(c) / total for n, c in zip(data.source_names, self._counts, strict=True)},
             "skipped": self._skipped,
+            "pictures": int(self._counts.sum()),
+            "pool_age": self._pool_age / self._pool_samples if self._pool_samples else None,
             "scores": scores,
             "seconds": {"wait": wait, "validate": self._valid_seconds},
         }
@@ -152,11 +162,17 @@ class EpochTable(Callback):
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "counts": self._counts.tolist(), "skipped": self._skipped}
+        return {
+            "rows": self.rows,
+            "counts": self._counts.tolist(),
+            "skipped": self._skipped,
+            "pool": [self._pool_samples, self._pool_age],
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self._counts, self._skipped = np.asarray(state_dict["counts"], np.int64), state_dict["skipped"]
+        self._pool_samples, self._pool_age = state_dict.get("pool", (0, 0))
 
 
 def flatten(row: dict[str, Any]) -> dict[str, str]:
