@@ -12,7 +12,8 @@ from metrics.pose_groups import POSE_GROUPS, pose_groups
 STANDING = {
     "head_top": (50, 0), "left_shoulder": (67, 30), "right_shoulder": (33, 30), "left_elbow": (72, 55),
     "right_elbow": (28, 55), "left_wrist": (74, 78), "right_wrist": (26, 78), "left_hip": (58, 80),
-    "right_hip": (42, 80), "left_knee": (58, 120), "right_knee": (42, 120), "left_ankle": (58, 160), "right_ankle": (42, 160),
+    "right_hip": (42, 80), "left_knee": (58, 120), "right_knee": (42, 120), "left_ankle": (58, 160),
+    "right_ankle": (42, 160),
 }  # fmt: skip
 
 
