@@ -5,8 +5,9 @@ from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
 from callbacks.films import Films
 from callbacks.gallery import Gallery
+from callbacks.guard import Guard
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.record import Record
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "PredictionWriter", "Record", "Refresh"]
+__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "Guard", "PredictionWriter", "Record", "Refresh"]
