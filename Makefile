@@ -14,7 +14,7 @@ else
   INSTALL := $(UV) --quiet --constraints constraints.txt
 endif
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench docs clean
 demo: $(VENV)/installed
 	$(BIN)/lightning fit --config configs/quickstart.yaml
 
@@ -32,6 +32,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy human metrics synth datamodules lightning_modules callbacks cli benchmarks
+
+# The documentation as a site, in build/site; any warning is an error.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.raster

@@ -12,7 +12,7 @@ from metrics.mean import MeanOverPersons
 class MPJAE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.mpjae`, degrees.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = MPJAE()
         >>> still = torch.eye(3).expand(1, 9, 3, 3)
@@ -29,7 +29,7 @@ class MPJAE(MeanOverPersons):
 class PAMPJAE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pa_mpjae`, degrees.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PAMPJAE()
         >>> still = torch.eye(3).expand(1, 9, 3, 3)

@@ -19,7 +19,7 @@ class AccelerationError(MeanOverPersons):
         fps: None gives mm/frame^2, frames per second m/s^2.
         margin: further values left out at both ends of every unbroken run; WHAM 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = AccelerationError()
         >>> metric.update((torch.arange(4.0) ** 2)[:, None, None] * torch.tensor([0.5, 0, 0]), torch.zeros(4, 1, 3))
@@ -47,7 +47,7 @@ class AccelerationError(MeanOverPersons):
 class Jitter(MeanOverPersons):
     """Mean over frames of :func:`metrics.functional.jitter`, 10 m/s^3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = Jitter(fps=1)
         >>> metric.update((torch.arange(5.0) ** 3)[:, None, None] * torch.tensor([1.0, 0, 0]))
@@ -71,7 +71,7 @@ class Jitter(MeanOverPersons):
 class WMPJPE(MeanOverPersons):
     """Mean over frames of :func:`metrics.functional.w_mpjpe`, mm. One sequence per update.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = WMPJPE()
         >>> metric.update(torch.eye(3).expand(5, 3, 3) + 1, torch.eye(3).expand(5, 3, 3))
@@ -91,7 +91,7 @@ class WMPJPE(MeanOverPersons):
 class WAMPJPE(WMPJPE):
     """Mean over frames of :func:`metrics.functional.wa_mpjpe`, mm. One sequence per update.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = WAMPJPE()
         >>> metric.update(torch.eye(3).expand(5, 3, 3) + 1, torch.eye(3).expand(5, 3, 3))
@@ -107,7 +107,7 @@ class WAMPJPE(WMPJPE):
 class RTE(MeanOverPersons):
     """Mean over frames of :func:`metrics.functional.rte`, percent of the path's length. One sequence per update.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = RTE()
         >>> path = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
@@ -125,7 +125,7 @@ class RTE(MeanOverPersons):
 class FootSliding(MeanOverPersons):
     """Mean over contacts of :func:`metrics.functional.foot_sliding`, mm. One sequence per update.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = FootSliding()
         >>> metric.update(torch.arange(3.0)[:, None, None].expand(3, 4, 3) * 0.01, torch.zeros(3, 4, 3))

@@ -17,7 +17,7 @@ class MPJPE(MeanOverPersons):
     Args:
         root: indices of the joints whose mean is each skeleton's root; None compares the sets as they are.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from human.skeleton import H36M17
         >>> metric = MPJPE(root=[H36M17.index("pelvis")])
@@ -43,7 +43,7 @@ class MPJPE(MeanOverPersons):
 class NMPJPE(MPJPE):
     """Mean over persons of :func:`metrics.functional.n_mpjpe`, mm. Arguments are those of :class:`MPJPE`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = NMPJPE(root=[0])
         >>> metric.update(torch.eye(3)[None] * 2, torch.eye(3)[None])
@@ -60,7 +60,7 @@ class NMPJPE(MPJPE):
 class PAMPJPE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pa_mpjpe`, mm.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PAMPJPE()
         >>> target = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])

@@ -19,7 +19,7 @@ from metrics.mean import MeanOverPersons
 class OKS(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.oks`, 0..1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = OKS(sigmas=[0.25])
         >>> metric.update(torch.tensor([[[100.0, 0]]]), torch.zeros(1, 1, 2), torch.tensor([100.0**2]))
@@ -46,7 +46,7 @@ class KeypointAP(Metric):
     they were not finite, over all ranks as of the last ``compute()``. A picture's detections and annotations may come
     in several updates and on several ranks; each only once.
 
-    Example:
+    Examples:
         >>> import torch
         >>> people = 100 * torch.rand(2, 17, 2, generator=torch.Generator().manual_seed(0))
         >>> seen, area, image = torch.full((2, 17), 2), torch.full((2,), 50.0**2), torch.tensor([7, 8])

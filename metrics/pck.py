@@ -26,7 +26,7 @@ class PCK(Metric):
     persons left out because a prediction of a labelled joint was not finite, over all ranks as of the last
     ``compute()``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PCK(num_joints=3, threshold=0.5)
         >>> target = torch.zeros(2, 3, 2)

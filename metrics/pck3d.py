@@ -15,7 +15,7 @@ from metrics.mean import MeanOverPersons
 class PCK3D(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pck_3d`, 0..1. Arguments are those of the function.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PCK3D()
         >>> metric.update(torch.tensor([[[0.0, 0, 0.1], [0, 0, 0.2]]]), torch.zeros(1, 2, 3))
@@ -48,7 +48,7 @@ class PCK3D(MeanOverPersons):
 class AUC3D(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.auc_3d`, 0..1. Arguments are those of the function.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = AUC3D()
         >>> metric.update(torch.tensor([[[0.0, 0, 0.0725]]]), torch.zeros(1, 1, 3))

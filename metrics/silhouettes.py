@@ -14,7 +14,7 @@ from metrics.measures import measure, per_person
 def silhouette_iou(predicted_BHW: Tensor, true_BHW: Tensor) -> Tensor:
     """(B,) float64 intersection over union of two masks (bool); NaN where both are empty.
 
-    Example:
+    Examples:
         >>> import torch
         >>> one, two = torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
         >>> one[:, :2], two[:, 1:3] = True, True

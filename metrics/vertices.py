@@ -12,7 +12,7 @@ from metrics.mean import MeanOverPersons
 class PVE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pve`, mm.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PVE()
         >>> roots = torch.ones(2, 3), torch.tensor([[0.0, 0, 0], [1, 1, 1]])
@@ -36,7 +36,7 @@ class PVE(MeanOverPersons):
 class PAPVE(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pa_pve`, mm: with joints EMDB's PA-MVE.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PAPVE()
         >>> metric.update(torch.eye(3)[None] * 2, torch.eye(3)[None])
@@ -63,7 +63,7 @@ class PAPVE(MeanOverPersons):
 class PVETSC(MeanOverPersons):
     """Mean over persons of :func:`metrics.functional.pve_t_sc`, mm.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PVETSC()
         >>> metric.update(torch.eye(3)[None] * 2, torch.eye(3)[None])

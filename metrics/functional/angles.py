@@ -27,7 +27,7 @@ def mpjae(pred_BP33: Tensor, target_BP33: Tensor) -> Tensor:
         (B,) float64 degrees. NaN for a person without labelled parts and for one whose prediction of a labelled part
         is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> quarter_turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
         >>> still = torch.eye(3).expand(1, 2, 3, 3)
@@ -63,7 +63,7 @@ def pa_mpjae(
     Returns:
         (B,) float64 degrees; NaN also where no joint is labelled or one that is has a prediction that is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> quarter_turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
         >>> joints = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])

@@ -51,7 +51,7 @@ def keypoint_ap(
 
     A detection with a number that is not finite is left out. pycocotools is part of the extra ``bench``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> people = 100 * torch.rand(2, 17, 2, generator=torch.Generator().manual_seed(0))
         >>> seen, area, image = torch.full((2, 17), 2), torch.full((2,), 50.0**2), torch.tensor([7, 8])

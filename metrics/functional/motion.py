@@ -18,7 +18,7 @@ def unbroken(
         frames_T: frame numbers; a step other than 1 is a gap. None: no gaps.
         sequence_T: number of the sequence that a frame belongs to. None: one sequence.
 
-    Example:
+    Examples:
         >>> import torch
         >>> unbroken(5, 2, torch.tensor([0, 1, 3, 4, 5]), torch.tensor([0, 0, 0, 0, 1]), device=torch.device("cpu"))
         tensor([ True, False,  True, False])
@@ -73,7 +73,7 @@ def acceleration_error(
         (T,) float64 at the middle frame of three; NaN without two neighbours, without labelled joints, and where a
         prediction of a counted joint is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> time = torch.arange(5.0, dtype=torch.float64)
         >>> pred = 0.01 * (time**2)[:, None, None].expand(5, 2, 3) * torch.tensor([1.0, 0, 0])
@@ -113,7 +113,7 @@ def jitter(
     Returns:
         (T,) float64, 10 m/s^3, at the second of four frames; NaN where those are not there or not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> time = torch.arange(5.0, dtype=torch.float64)
         >>> jitter((time**3)[:, None, None] * torch.tensor([0.0, 1, 0]), fps=10)

@@ -50,7 +50,7 @@ def mpjpe(
         (B,) float64 millimetres. NaN for a person that is not countable (:func:`countable_persons`) and for one with a
         prediction that is not finite at a labelled joint.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [0, 1, 0], [0, 2, 0]]])
         >>> pred = 5 + target.double() + torch.tensor([[0.0, 0, 0], [0.03, 0, 0], [0, 0, 0.06]])
@@ -73,7 +73,7 @@ def n_mpjpe(
     Rhodin et al., CVPR 2018, §4: the scale is sum <p,t> / sum <p,p> over labelled joints, here with their weights, and
     never below 0. Arguments and result are those of :func:`mpjpe`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [0, 1, 0], [0, 2, 0]]])
         >>> n_mpjpe(0.5 * target + 7, target, root=[0])
@@ -93,7 +93,7 @@ def pa_mpjpe(pred_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Tensor | None = No
     A batch on the CPU is shared out over ``torch.get_num_threads()`` threads. Without gradients: to learn from aligned
     joints use :func:`~metrics.functional.similarity_procrustes`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])
         >>> pa_mpjpe(0.5 * target + 7, target).round(decimals=9)
@@ -137,7 +137,7 @@ def joint_errors(
         (B,J) float64 millimetres, NaN for joints that are not labelled and for all joints of a person who has no error
         (see :func:`mpjpe`).
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [0, 1, 0], [0, 2, 0]]])
         >>> pred = 5 + target.double() + torch.tensor([[0.0, 0, 0], [0.03, 0, 0], [0, 0, 0.06]])

@@ -38,7 +38,7 @@ def oks(
         (B,) float64 in 0..1. NaN without labelled joints, without a positive area, or with a prediction that is not
         finite at a labelled joint.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.zeros(1, 17, 2)
         >>> pred = target + torch.tensor([30.0, 40.0])

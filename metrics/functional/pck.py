@@ -32,7 +32,7 @@ def correct_joints(
         (B,J) bool correct, (B,J) bool counted; ``correct`` implies ``counted``. A prediction that is not finite is
         wrong.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.zeros(1, 3, 2)
         >>> pred = torch.tensor([[[19.0, 0], [0, 20], [1, 1]]])
@@ -70,7 +70,7 @@ def pck(
         (B,) float64 in 0..1; NaN for a person who is not counted, has no label, or has a prediction that is not finite
         at one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.zeros(1, 3, 2)
         >>> pred = torch.tensor([[[19.0, 0], [0, 20], [1, 1]]])
@@ -91,7 +91,7 @@ def torso_length(
     The torso of PCK@0.2 and tPCK as mmpose measures it (mmpose/evaluation/metrics/keypoint_2d_metrics.py, JHMDB). There
     the predicted joints stand in where the labelled torso is shorter than 1 px: give them as ``fallback_BJ2``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> joints = torch.zeros(1, 14, 2)
         >>> joints[0, 9], joints[0, 2] = torch.tensor([30.0, 0]), torch.tensor([0.0, 40])
@@ -112,7 +112,7 @@ def box_side(joints_BJ2: Tensor, weight_BJ: Tensor | None = None, margin: float 
 
     4D-Humans' normaliser is this with margin 1.2 (hmr2/utils/pose_utils.py).
 
-    Example:
+    Examples:
         >>> import torch
         >>> box_side(torch.tensor([[[10.0, 10], [30, 15], [400, 400]]]), torch.tensor([[1, 1, 0]]), margin=1.2)
         tensor([24.], dtype=torch.float64)
@@ -127,7 +127,7 @@ def box_side(joints_BJ2: Tensor, weight_BJ: Tensor | None = None, margin: float 
 def head_size(head_box_B4: Tensor) -> Tensor:
     """(B,) pixels: 0.6 times the diagonal of the head box (x1, y1, x2, y2), the normaliser of MPII's PCKh.
 
-    Example:
+    Examples:
         >>> import torch
         >>> head_size(torch.tensor([[10.0, 10, 40, 50]]))
         tensor([30.], dtype=torch.float64)

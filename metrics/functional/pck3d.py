@@ -38,7 +38,7 @@ def pck_3d(
     Returns:
         (B,) float64 in 0..1; NaN where :func:`~metrics.functional.mpjpe` is.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.zeros(1, 4, 3)
         >>> pred = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [0.15, 0, 0], [9, 0, 0]]], dtype=torch.float64)
@@ -70,7 +70,7 @@ def auc_3d(
     Returns:
         (B,) float64 in 0..1; NaN where :func:`~metrics.functional.mpjpe` is.
 
-    Example:
+    Examples:
         >>> import torch
         >>> pred = torch.tensor([[[0.0, 0, 0], [0.0725, 0, 0]]])
         >>> auc_3d(pred, torch.zeros(1, 2, 3)) * 31  # 30 thresholds beat the first joint, 16 the second

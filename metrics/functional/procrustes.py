@@ -49,7 +49,7 @@ def similarity_procrustes(source_BJ3: Tensor, target_BJ3: Tensor, weight_BJ: Ten
     Always finite for finite joints: with no usable joint it is the identity, a source of one point is only shifted,
     and among equally good rotations one is picked.
 
-    Example:
+    Examples:
         >>> import torch
         >>> source = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])
         >>> quarter_turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])

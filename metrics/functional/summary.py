@@ -63,7 +63,7 @@ def summarise(
         replicates: bootstrap samples.
         level: of the interval.
 
-    Example:
+    Examples:
         >>> summarise([1.0, 2.0, 3.0, float("nan")])
         Summary(mean=2.0, low=1.0, high=3.0, count=3, invalid=1)
         >>> summarise([1.0, 2.0, 3.0], clusters_N=["a", "a", "b"])
@@ -113,7 +113,7 @@ def per_joint(errors_BJ: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (J,) float64 means, NaN for joints without values, and (J,) int64 numbers of values.
 
-    Example:
+    Examples:
         >>> per_joint([[1.0, float("nan")], [3.0, float("nan")]])
         (array([ 2., nan]), array([2, 0]))
     """
@@ -144,7 +144,7 @@ def per_bin(
             countable persons; ties can leave fewer bins).
         others: as for :func:`summarise`.
 
-    Example:
+    Examples:
         >>> [(b.low, b.high, b.summary.mean) for b in per_bin([1.0, 2.0, 6.0], [10, 20, 30], [10, 20, 30])]
         [(10.0, 20.0, 1.0), (20.0, 30.0, 4.0)]
         >>> [(b.low, b.high, b.summary.count) for b in per_bin([1.0, 2.0, 6.0, 7.0], [1, 2, 3, 4], 2)]

@@ -35,7 +35,7 @@ def pve(
     Returns:
         (B,) float64 millimetres, NaN where a number is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.zeros(1, 4, 3)
         >>> pve(target + torch.tensor([0.0, 0.75, 1.0]), target)
@@ -77,7 +77,7 @@ def pa_pve(
     Returns:
         (B,) float64 millimetres, NaN where a number is not finite and, with joints, where none is labelled.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])
         >>> pa_pve(0.5 * target + 7, target).round(decimals=9)
@@ -114,7 +114,7 @@ def pve_t_sc(pred_BV3: Tensor, target_BV3: Tensor) -> Tensor:
     Returns:
         (B,) float64 millimetres, NaN where a number is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]])
         >>> pve_t_sc(0.5 * target + 7, target).round(decimals=9)

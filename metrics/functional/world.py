@@ -28,7 +28,7 @@ def w_mpjpe(pred_TJ3: Tensor, target_TJ3: Tensor, chunk: int = 100, first: int =
     Returns:
         (T,) float64 millimetres, NaN where numbers are not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         >>> drift = torch.arange(4.0)[:, None, None].clamp_min(1) * torch.tensor([1.0, 0, 0])
@@ -41,7 +41,7 @@ def w_mpjpe(pred_TJ3: Tensor, target_TJ3: Tensor, chunk: int = 100, first: int =
 def wa_mpjpe(pred_TJ3: Tensor, target_TJ3: Tensor, chunk: int = 100) -> Tensor:
     """WA-MPJPE of each frame: as :func:`w_mpjpe` after the similarity that fits all frames of the chunk.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         >>> wa_mpjpe(0.5 * target + 3, target).round(decimals=6)
@@ -60,7 +60,7 @@ def rte(pred_T3: Tensor, target_T3: Tensor) -> Tensor:
     Returns:
         (T,) float64 percent; NaN where numbers are not finite and for a path of length 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 0, 3], [2, 1, 3]])
         >>> rte(target @ torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) + 5, target).round(decimals=5)
@@ -89,7 +89,7 @@ def foot_sliding(pred_TF3: Tensor, target_TF3: Tensor, contact_m: float = 0.01) 
         (T,F) float64 millimetres; NaN in the last frame, where the true point does not stand, and where numbers are not
         finite. WHAM's figure is the mean of all others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> target = torch.tensor([0.0, 0.0, 0.5])[:, None, None] * torch.tensor([1.0, 0, 0])
         >>> pred = torch.tensor([0.0, 0.03, 0.5], dtype=torch.float64)[:, None, None] * torch.tensor([0.0, 0, 1])
