@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -80,4 +80,29 @@ def simulate_cameras(
         transl.float(),
         intrinsics.float(),
         torch.tensor([int(s) for s in seeds], dtype=torch.int64),
+    )
+
+
+def simulate_group(
+    seeds: Sequence[int], people: Sequence[SceneSpec], size: int, config: CameraSimulation | None = None
+) -> tuple[SceneSpec, ...]:
+    """One camera for several people who interact: ``Job(scene=out[0], others=out[1:])``.
+
+    Args:
+        people: each B rows: given parameters, as they stand to each other (``transl`` metres, camera axes, any origin).
+
+    Returns:
+        The same people before the cameras of :func:`simulate_cameras`, the middle of their roots where one person's
+        would be, and farther away by 1 + the farthest root's distance from it (metres), so that all fit.
+    """
+    if not people or any(len(p) != len(seeds) for p in people):
+        raise PosesynError(f"simulate_group got {len(seeds)} seeds and people of {[len(p) for p in people]} rows")
+    first = people[0]
+    camera = simulate_cameras(seeds, first.betas, first.body_pose, first.global_orient, size, config)
+    places = torch.stack([p.transl.float() for p in people])  # (P,B,3)
+    apart = places - places.mean(0)
+    away = camera.transl * (1 + apart.norm(dim=-1).amax(0))[:, None]
+    return tuple(
+        replace(p, transl=away + where, intrinsics=camera.intrinsics, seed=camera.seed)
+        for p, where in zip(people, apart, strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from human.body import load_body
 from human.camera import project
 from human.errors import PosesynError
-from synth.camera_simulation import CameraSimulation, simulate_cameras
+from synth.camera_simulation import CameraSimulation, simulate_cameras, simulate_group
 from synth.scene import SceneSpec
 
 N = 400
@@ -61,3 +62,19 @@ def test_settings_and_shapes_are_checked() -> None:
             CameraSimulation(**bad)  # type: ignore[arg-type]
     with pytest.raises(PosesynError, match="as many of each"):
         simulate_cameras([1, 2], torch.zeros(1, 10), torch.zeros(2, 23, 3), torch.zeros(2, 3), 64)
+
+
+def test_people_who_interact_keep_their_places() -> None:
+    one = simulated(range(50))
+    left = replace(one, transl=torch.tensor([[7.0, 1.0, 3.0]]).expand(50, 3))
+    right = replace(one, transl=torch.tensor([[7.8, 1.0, 3.6]]).expand(50, 3))
+    first, second = simulate_group(range(50), [left, right], 256)
+    assert torch.allclose(second.transl - first.transl, torch.tensor([[0.8, 0.0, 0.6]]), atol=1e-5)
+    assert torch.allclose((first.transl + second.transl) / 2, 1.5 * one.transl, atol=1e-5)  # half a metre apart
+    assert torch.equal(first.intrinsics, one.intrinsics)
+    roots = torch.stack([project(p.transl[:, None], p.intrinsics)[:, 0] for p in (first, second)])
+    assert ((roots > 0) & (roots < 255)).all()
+    (alone,) = simulate_group(range(50), [one], 256)
+    assert torch.allclose(alone.transl, one.transl)
+    with pytest.raises(PosesynError, match="50 seeds"):
+        simulate_group(range(50), [left, right[:2]], 256)

@@ -214,7 +214,7 @@ def test_damaged_weights_are_named(models: dict[str, str], tmp_path: Path) -> No
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(PosesynError, match="damaged weights"):
         engine(models, depth=str(folder)).make([job()])
-    with pytest.raises(PosesynError, match="cannot be loaded"):
+    with pytest.raises(PosesynError, match="does not fit"):
         engine(models, depth=models["union"]).make([job()])
 
 
