@@ -1,4 +1,4 @@
-"""The papers' rows (configs/paper): each is a valid experiment, listed in docs/papers.md, and one of each kind is run."""
+"""The papers' rows (configs/paper): each is a valid experiment and in docs/papers.md; one of each kind is run."""
 
 from __future__ import annotations
 
