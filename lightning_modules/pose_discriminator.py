@@ -86,17 +86,21 @@ class PoseDiscriminator(nn.Module):
 
     @staticmethod
     def from_upstream(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """The weights under our names, where ``state`` (whole checkpoint, or the part alone) has 4D-Humans'."""
+        """The weights under our names, where ``state`` (whole checkpoint, or the part alone) has 4D-Humans'; what is
+        missing there is missing here."""
         state = {k.removeprefix("discriminator."): v for k, v in state.items()}
         if "D_conv1.weight" not in state:
             return None
-        ours = {
-            f"{own}.{kind}": state[f"{theirs}.{kind}"] for theirs, own in _LAYERS.items() for kind in ("weight", "bias")
-        }
-        for name in ("conv1", "conv2"):
-            ours[f"{name}.weight"] = ours[f"{name}.weight"].flatten(1)
-        for kind in ("weight", "bias"):
-            ours[f"joint_{kind}"] = torch.cat([state[f"pose_out.{j}.{kind}"] for j in range(JOINTS)])
+        kinds = ("weight", "bias")
+        names = {f"{theirs}.{k}": f"{own}.{k}" for theirs, own in _LAYERS.items() for k in kinds}
+        ours = {own: state[theirs] for theirs, own in names.items() if theirs in state}
+        for name in ("conv1.weight", "conv2.weight"):
+            if name in ours:
+                ours[name] = ours[name].flatten(1)  # convolutions over single joints are linear layers
+        for kind in kinds:
+            each = [state[f"pose_out.{j}.{kind}"] for j in range(JOINTS) if f"pose_out.{j}.{kind}" in state]
+            if len(each) == JOINTS:
+                ours[f"joint_{kind}"] = torch.cat(each)
         return ours
 
 

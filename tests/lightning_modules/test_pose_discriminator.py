@@ -26,6 +26,7 @@ from tests.lightning_modules.seeded import (
     seeded_images,
     seeded_tensor,
 )
+from tests.lightning_modules.test_hmr2 import DECODER, SMALL, upstream_state
 from tests.lightning_modules.tiny_estimators import make
 from tests.tiny import tiny_data, tiny_trainer
 
@@ -149,7 +150,7 @@ def test_weight_0_trains_without_one_and_reads_no_poses() -> None:
 def test_what_predicts_is_the_same_with_it() -> None:
     plain, model = make("hmr2"), fighting()
     assert model.weights_hash() == plain.weights_hash()
-    assert len(model.opponent()) == 16
+    assert len(model.opponent()) == 18
     batch = PoseBatch.blank(2, 64).replace(image=seeded_images(2, 64, 1), joints2d_conf=torch.ones(2, 32))
     with torch.autocast("cpu", torch.bfloat16):
         terms = model.losses(model.solve(batch), batch)
@@ -160,21 +161,21 @@ def test_what_predicts_is_the_same_with_it() -> None:
 
 
 def test_it_starts_from_the_checkpoint_of_4d_humans_or_ours(reference: Reference, tmp_path: Path) -> None:
-    hmr2 = make("hmr2")
-    theirs = {f"discriminator.{k}": v for k, v in reference.state.items()}
-    torch.save({"state_dict": {**hmr2.state_dict(), **theirs}}, tmp_path / "theirs.ckpt")
-    first = fighting(checkpoint=str(tmp_path / "theirs.ckpt"))
+    theirs = upstream_state(load_reference("hmr2")) | {f"discriminator.{k}": v for k, v in reference.state.items()}
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.ckpt")
+    size: dict[str, Any] = {"backbone": SMALL, "decoder": DECODER, "image_size": 256, "other_body": True}
+    first = fighting(checkpoint=str(tmp_path / "theirs.ckpt"), **size)
     assert first.adversary is not None
     torch.save({"state_dict": first.state_dict()}, tmp_path / "ours.ckpt")
-    again = fighting(checkpoint=str(tmp_path / "ours.ckpt"))
+    again = fighting(checkpoint=str(tmp_path / "ours.ckpt"), **size)
     assert again.adversary is not None
     for model in (first.adversary, again.adversary):
         assert torch.equal(model.joint_weight[3], reference.state["pose_out.3.weight"][0])
-    make("hmr2", checkpoint=str(tmp_path / "ours.ckpt"))  # and one without it does
-    broken = {k: v for k, v in first.state_dict().items() if k != "adversary.conv2.bias"}
+    make("hmr2", checkpoint=str(tmp_path / "ours.ckpt"), **size)  # and one without it does
+    broken = {k: v for k, v in theirs.items() if k != "discriminator.D_conv2.bias"}
     torch.save({"state_dict": broken}, tmp_path / "broken.ckpt")
     with pytest.raises(PosesynError, match=r"missing \['conv2.bias'\]"):
-        fighting(checkpoint=str(tmp_path / "broken.ckpt"))
+        fighting(checkpoint=str(tmp_path / "broken.ckpt"), **size)
 
 
 # -- whole runs ------------------------------------------------------------------------------------------------------
