@@ -3,9 +3,10 @@ prints one JSON line.
 
 For each estimator: the whole training step (pictures to losses, backward, optimiser) and prediction, pictures per
 second; and, where a checkout of the original's code is given, the network alone against the original's, in turns in the
-same process: the same pictures and the same optimiser, a loss on every output. ``ratio_*`` are quotients of medians,
-above 1 where ours is faster. Ours includes the normalisation of uint8 pictures, which the originals leave to their
-loaders. ``memory_mib``: on a GPU the peak of a training step; on a CPU what a forward keeps for the way back.
+same process: the same pictures and the same optimiser, a loss on every output. ``ratio_*`` are medians of the rounds'
+quotients, above 1 where ours is faster: what slows a machine down for a while slows both of a round. The normalisation
+of uint8 pictures, which the originals leave to their loaders, is in both. ``memory_mib``: on a GPU the peak of a
+training step; on a CPU what a forward keeps for the way back.
 
 On a GPU ours runs in bfloat16, compiled; the original in what it trains in (4D-Humans: float16 with a scaler; the
 others: float32).
@@ -92,15 +93,20 @@ def seconds(step: Step, device: torch.device, least: float) -> float:
                 return (time.perf_counter() - start) / count
 
 
-def in_turns(steps: dict[str, Step], device: torch.device, rounds: int, least: float) -> dict[str, float]:
-    """Median seconds of each; two calls warm up (and compile)."""
+def in_turns(steps: dict[str, Step], device: torch.device, rounds: int, least: float) -> dict[str, list[float]]:
+    """Seconds of each in every round; two calls warm up (and compile). Every second round goes backwards."""
     for step in steps.values():
         step(), step()
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
+    for number in range(rounds):
+        for name, step in list(steps.items())[:: -1 if number % 2 else 1]:
             times[name].append(seconds(step, device, least))
-    return {name: statistics.median(t) for name, t in times.items()}
+    return times
+
+
+def median_ratio(theirs: list[float], ours: list[float]) -> float:
+    """How many times as fast as theirs ours is, from the seconds of both in each round."""
+    return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
 
 
 def memory(run: Callable[[], Tensor], step: Step, weights: list[nn.Parameter], device: torch.device) -> float:
@@ -212,11 +218,11 @@ def measure(name: str, checkout: Path | None, args: argparse.Namespace) -> dict[
     for module in (model, *pair.networks):
         module.eval()
     took |= in_turns(inference, device, args.rounds, args.seconds)
-    per_second = {k: args.batch / t for k, t in took.items()}
+    per_second = {k: args.batch / statistics.median(t) for k, t in took.items()}
     found |= {f"{k}_per_second": round(v, 2) for k, v in per_second.items()}
     if pair.upstream is not None:
         for kind in ("train", "infer"):
-            found[f"ratio_{kind}"] = round(per_second[f"network_{kind}"] / per_second[f"upstream_{kind}"], 3)
+            found[f"ratio_{kind}"] = round(median_ratio(took[f"upstream_{kind}"], took[f"network_{kind}"]), 3)
     if share := share_of_peak(plain, batch, per_second):
         found["share_of_peak"] = {k: round(v, 3) for k, v in share.items()}
     return found

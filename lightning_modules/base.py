@@ -171,6 +171,10 @@ class PoseEstimator(DomainTraining):
             if not f"{name}.".startswith(self.not_predicting) and next(child.parameters(), None) is not None
         ]
 
+    def opponent(self) -> list[nn.Parameter]:
+        """Weights that are trained against the network, in a group of their own and never clipped. Here: none."""
+        return []
+
     def layer_of(self, name: str) -> int:
         """Number of the layer that a weight is in, for ``optimisation.layer_decay``: the first layer 0, heads last."""
         return stack_layers(tuple(n for n, _ in self._own_weights()))[name]
@@ -285,13 +289,15 @@ class PoseEstimator(DomainTraining):
         if self.domain is not None:
             mixer, _ = self.split_parameters()
             groups.append({"params": mixer, "weight_decay": self.weight_decay, "lr": self.domain.lr})
+        if opponent := self.opponent():
+            groups.append({"params": opponent, "weight_decay": self.weight_decay, "lr": self.lr})
         optimizer = make_optimizer(groups, self.optimisation, self.lr)
         factor = lr_factor(self.optimisation, self.warmup_steps, self.final_lr_fraction, self.total_steps())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _own_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((n, p) for n, p in self.named_parameters() if not n.startswith("domain."))
+        return ((n, p) for n, p in self.named_parameters() if not n.startswith(self.not_predicting))
 
     def _make_plan(self) -> GroupPlan:
         return GroupPlan(dict(self._own_weights()), self.optimisation, self.layer_of)

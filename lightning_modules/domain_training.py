@@ -92,6 +92,10 @@ class DomainTraining(L.LightningModule):
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
 
+    @abstractmethod
+    def opponent(self) -> list[nn.Parameter]:
+        """Weights that are trained against the network."""
+
     def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The mixer's, and the estimator's own."""
         mixer = [] if self.domain is None else list(self.domain.parameters())
@@ -115,8 +119,8 @@ class DomainTraining(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Each set on its own: what the mixer learns must not make the pose's steps shorter.
+        # Each set on its own: what the mixer or an opponent learns must not make the pose's steps shorter.
         mixer, own = self.split_parameters()
         for others in (mixer, own) if mixer else ([],):
-            with without_gradients(others):
+            with without_gradients([*others, *self.opponent()]):
                 self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

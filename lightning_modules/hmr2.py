@@ -3,16 +3,19 @@
 Goel et al., "Humans in 4D: Reconstructing and Tracking Humans with Transformers", ICCV 2023, §3.1-3.2 (4D-Humans):
 ViTPose's ViT-H on the middle three quarters of a square crop of 256 pixels, one query token, 6D rotations,
 weak-perspective camera with a focal length of 5000 pixels per 256 of crop. Checkpoints of 4D-Humans load as they are.
+Its adversary (:mod:`lightning_modules.pose_discriminator`) is there with ``loss.adversary`` above 0.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from human.batch import PoseBatch
 from human.camera import project
@@ -23,6 +26,7 @@ from lightning_modules.checkpoints import check_state, read_checkpoint
 from lightning_modules.hmr2_losses import HMR2LossWeights, hmr2_losses
 from lightning_modules.mean_parameters import load_mean_parameters
 from lightning_modules.normalisation import IMAGENET, Normalise
+from lightning_modules.pose_discriminator import DISCRIMINATOR_WEIGHT, PoseDiscriminator, draw_people, real_people
 from lightning_modules.smpl_decoder import DecoderConfig, SMPLDecoder
 from lightning_modules.spin import rest_pelvis
 from lightning_modules.vit import VITPOSE, ViT, ViTConfig, vitpose_backbone
@@ -77,6 +81,8 @@ class HMR2(PoseEstimator):
         mean_params: where the regression starts: "upright", "smpl" (the licensed ``smpl_mean_params.npz``) or a path.
             A checkpoint brings its own.
         loss: weights of 4D-Humans' losses.
+        mocap: real poses that the adversary compares with (:func:`~lightning_modules.pose_discriminator.real_people`);
+            default: the packaged motion. Read only where ``loss.adversary`` is above 0.
         **base: see :class:`lightning_modules.base.PoseEstimator`.
 
     ``compile`` and ``gradient_checkpointing`` there act on backbone and head.
@@ -84,6 +90,7 @@ class HMR2(PoseEstimator):
 
     crop_convention = "hmr2"
     upstream_body = True
+    not_predicting = (*PoseEstimator.not_predicting, "adversary.")
 
     def __init__(
         self,
@@ -94,6 +101,7 @@ class HMR2(PoseEstimator):
         mean_params: str = "upright",
         image_size: int = 256,
         loss: HMR2LossWeights | None = None,
+        mocap: Sequence[str] | None = None,
         **base: Any,
     ) -> None:
         weights = loss or HMR2LossWeights()
@@ -106,6 +114,13 @@ class HMR2(PoseEstimator):
         self.normalise = Normalise(IMAGENET)
         if backbone_checkpoint is not None:
             self.load_backbone(backbone_checkpoint)
+        if weights.adversary < 0:
+            raise PosesynError(f"loss.adversary={weights.adversary} must be 0 (no adversary) or above")
+        self.mocap = tuple(["free"] if mocap is None else mocap)
+        self.adversary: PoseDiscriminator | None = None
+        if weights.adversary > 0:
+            real_people(self.mocap)  # what is missing is said now, not in the first step
+            self.adversary = PoseDiscriminator()
         self.load_initial_weights()
         self.train()
 
@@ -129,7 +144,7 @@ class HMR2(PoseEstimator):
         return out._replace(transl=transl, joints2d=project(out.joints3d + transl[:, None], out.intrinsics))
 
     def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
-        return hmr2_losses(
+        terms = hmr2_losses(
             batch,
             joints2d_BJ2=out.joints2d,
             joints3d_BJ3=out.joints3d,
@@ -137,6 +152,17 @@ class HMR2(PoseEstimator):
             betas_B10=out.betas,
             weights=self.hmr2_weights,
         )
+        if self.adversary is not None:
+            step = self.trainer.fit_loop.total_batch_idx if self._trainer is not None else 0
+            key = (getattr(self._data, "seed", 0) if self._trainer is not None else 0, step, self.global_rank)
+            real = draw_people(self.mocap, len(batch), out.betas.device, *key)
+            regressor, own = self.adversary.terms(out.rotations[:, 1:], out.betas, real, batch.weight)
+            terms["adversary"] = self.hmr2_weights.adversary * regressor
+            terms["discriminator"] = DISCRIMINATOR_WEIGHT * own
+        return terms
+
+    def opponent(self) -> list[nn.Parameter]:
+        return [] if self.adversary is None else list(self.adversary.parameters())
 
     # -- weights -----------------------------------------------------------------------------------------------------
     @classmethod
@@ -159,6 +185,18 @@ class HMR2(PoseEstimator):
             elif not name.startswith(_NOT_THE_NETWORK):
                 ours[name] = value
         return ours
+
+    def load_weights(self, path: str | Path) -> None:
+        """As the base; and the adversary's, where the checkpoint (4D-Humans' or ours) and this estimator have one."""
+        super().load_weights(path)
+        if self.adversary is None:
+            return
+        _, state = read_checkpoint(path)
+        ours = {k.removeprefix("adversary."): v for k, v in state.items() if k.startswith("adversary.")}
+        found = PoseDiscriminator.from_upstream(state) or ours
+        if found:
+            check_state(found, self.adversary.state_dict(), Path(path), "PoseDiscriminator")
+            self.adversary.load_state_dict(found)
 
     def load_backbone(self, path: str) -> None:
         """Load ViTPose's backbone; :class:`PosesynError` lists what differs."""

@@ -1,8 +1,8 @@
 """The losses that 4D-Humans trains with, on whatever labels a batch has.
 
 Goel et al., ICCV 2023, §3.2: L1 on 2D and 3D joints, squared errors of rotation matrices and betas, each summed over
-what a sample has. Its adversary, for which motion capture would have to be read beside the pictures, is not here:
-``limits`` and ``shape_prior`` hold a body with 2D labels alone to a human one in its place.
+what a sample has. The adversary's terms are :mod:`lightning_modules.pose_discriminator`'s; without it ``limits`` and
+``shape_prior`` hold a body with 2D labels alone to a human one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ class HMR2LossWeights(LossWeights):
     Per sample, ``joints2d`` acts on crop fractions and ``joints3d`` on metres, summed over joints and axes, ``pose``
     on the elements of the 24 rotation matrices squared, ``betas`` on the coefficients squared. ``limits`` and
     ``shape_prior`` as in the base. ``seen`` and ``heat`` are not used.
+
+    ``adversary``: 0 trains without one. 4D-Humans adds 0.0005 times the mean of its adversary to sums over the 48
+    samples of a device; beside our means that is 0.0005 / 48, about 1e-5.
     """
 
     joints2d: float = 0.01
@@ -31,6 +34,7 @@ class HMR2LossWeights(LossWeights):
     betas: float = 0.0005
     limits: float = 0.005
     shape_prior: float = 0.00005
+    adversary: float = 0.0
 
 
 def hmr2_losses(

@@ -1,8 +1,9 @@
 """SPIN's regressor: a ResNet-50, or any timm backbone, and iterative regression of SMPL's parameters.
 
 Kolotouros, Pavlakos, Black, Daniilidis, "Learning to Reconstruct 3D Human Pose and Shape via Model-fitting in the
-Loop", ICCV 2019: the network of §3.1 and the losses of §3.2-3.4 (:mod:`lightning_modules.spin_losses`); the fitting in
-the loop is not part of it. Crops of 224 pixels, 1.2 times the box of the joints; focal length 5000 pixels.
+Loop", ICCV 2019: the network of §3.1, the losses of §3.2-3.4 (:mod:`lightning_modules.spin_losses`) and, with
+``fitting``, the fits in the loop (:mod:`lightning_modules.spin_fits`). Crops of 224 pixels, 1.2 times the box of the
+joints; focal length 5000 pixels.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from human.batch import PoseBatch
 from human.body import BodyModel
 from human.camera import project
 from human.errors import PosesynError
+from human.rotations import matrix_to_rotvec
 from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Solution
 from lightning_modules.encoders import encoder_width, pooled_encoder, with_counters
 from lightning_modules.mean_parameters import load_mean_parameters
 from lightning_modules.normalisation import IMAGENET, Normalise
+from lightning_modules.spin_fits import Bodies, FitsInTheLoop, ModelFitting
 from lightning_modules.spin_head import IterativeRegressor
 from lightning_modules.spin_losses import SpinLossWeights, spin_losses
 
+#: Where a checkpoint keeps the fits made in the loop.
+FITS = "spin_fits"
 #: Beginnings of names in the original's checkpoints that belong to the regressor; the others are the backbone's.
 REGRESSOR = ("fc1.", "fc2.", "decpose.", "decshape.", "deccam.", "init_pose", "init_shape", "init_cam")
 
@@ -49,6 +54,7 @@ class SPIN(PoseEstimator):
         image_size, focal: see the base; the defaults are the paper's.
         width: columns that the network sees, from the middle of the crop; default: all.
         loss: weights of the paper's losses.
+        fitting: fit the body to 2D labels in the loop and train on the best fits; default: not.
         **base: see :class:`lightning_modules.base.PoseEstimator`. The paper's: ``body: smpl``, ``lr: 5e-5``, Adam.
     """
 
@@ -70,6 +76,7 @@ class SPIN(PoseEstimator):
         width: int | None = None,
         focal: str = "spin",
         loss: SpinLossWeights | None = None,
+        fitting: ModelFitting | None = None,
         **base: Any,
     ) -> None:
         weights = loss or SpinLossWeights()
@@ -83,6 +90,7 @@ class SPIN(PoseEstimator):
         self.normalise = Normalise(IMAGENET)
         mean = load_mean_parameters(mean_params, self.body)
         self.head = IterativeRegressor(encoder_width(self.backbone) + self.beside, hidden, steps, dropout, mean)
+        self.fits = None if fitting is None else FitsInTheLoop(fitting, self.body)
         self.load_initial_weights()
         self.train()  # frozen parts go to eval mode: Lightning trains in the mode it is given
 
@@ -103,6 +111,8 @@ class SPIN(PoseEstimator):
         return out._replace(transl=transl, joints2d=project(out.joints3d + transl[:, None], out.intrinsics))
 
     def losses(self, out: Solution, batch: PoseBatch) -> dict[str, Tensor]:
+        if self.fits is not None and self.training:
+            batch = self._with_fits(self.fits, out, batch)
         return spin_losses(
             batch,
             joints2d_BJ2=out.joints2d,
@@ -112,6 +122,29 @@ class SPIN(PoseEstimator):
             scale_B=out.said.weak[:, 0].float(),
             weights=self.spin_weights,
         )
+
+    # -- fits in the loop --------------------------------------------------------------------------------------------
+    def _with_fits(self, fits: FitsInTheLoop, out: Solution, batch: PoseBatch) -> PoseBatch:
+        betas = out.betas.detach()
+        said = Bodies(matrix_to_rotvec(out.rotations.detach()), betas)
+        origin = out.transl.detach() - rest_pelvis(self.body, betas)
+        ranks = self.trainer.world_size if self._trainer is not None else 1
+        share = self.all_gather if ranks > 1 else torch.Tensor.clone
+        with torch.autocast(batch.image.device.type, enabled=False):
+            batch, used = fits.improve(batch, said, origin, out.intrinsics.detach(), share)
+        if self._trainer is not None:
+            self.log("fits/used", used.float().mean(), batch_size=len(batch))
+        return batch
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.fits is not None:
+            checkpoint[FITS] = self.fits.best.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self.fits is not None and FITS in checkpoint:
+            self.fits.best.load_state_dict(checkpoint[FITS])
 
     @classmethod
     def from_upstream(cls, state: dict[str, Tensor]) -> dict[str, Tensor] | None:

@@ -1,8 +1,8 @@
 """The losses that SPIN's regressor is trained with, on whatever labels a batch has.
 
-Kolotouros et al., ICCV 2019, §3.2-3.4: squared errors of 2D and 3D joints, rotation matrices and betas. SPIN's pseudo
-labels (SMPLify fits made in the loop) are not made here: where there is only 2D, ``limits`` and ``shape_prior``, which
-SPIN has not, hold the body to a human one.
+Kolotouros et al., ICCV 2019, §3.2-3.4: squared errors of 2D and 3D joints, rotation matrices and betas. Fits made
+in the loop (:mod:`lightning_modules.spin_fits`) come as labels of the batch; without them ``limits`` and
+``shape_prior``, which SPIN has not, hold a body with 2D labels alone to a human one.
 """
 
 from __future__ import annotations

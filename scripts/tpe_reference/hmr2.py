@@ -2,9 +2,9 @@
 
 CHECKOUT holds https://github.com/shubham-goel/4D-Humans. Runs its classes (``models.hmr2.HMR2`` with its backbone and
 decoder made small, ``models.heads.smpl_head``, ``models.losses``) on seeded weights and inputs and writes
-tests/lightning_modules/reference/{hmr2,hmr2_mean_token}.npz, and ``hmr2.ckpt``: a Lightning checkpoint of that model
-with its OmegaConf configuration, from which all but the smallest weights are left out. ``--count`` also builds the
-full-size network and prints its number of parameters.
+tests/lightning_modules/reference/{hmr2,hmr2_mean_token,hmr2_discriminator}.npz, and ``hmr2.ckpt``: a Lightning
+checkpoint of that model with its OmegaConf configuration, from which all but the smallest weights are left out.
+``--count`` also builds the full-size network and prints its number of parameters.
 
 Needs posesyn's packages and ``pip install einops yacs omegaconf pyrender scikit-image`` (of pyrender and scikit-image
 nothing is run); the reference was made with torch 2.12.0, timm 1.0.31, omegaconf 2.3.0. Nothing of 4D-Humans is
@@ -145,6 +145,29 @@ def run_mean_token(cfg: DictConfig, about: str) -> None:
     )
 
 
+def run_discriminator(about: str) -> None:
+    """The adversary's scores, both its losses (as ``HMR2.training_step`` has them) and some of their gradients."""
+    from hmr2.models.discriminator import Discriminator
+
+    model = Discriminator()
+    shapes = shapes_of(model.state_dict())
+    model.load_state_dict(seeded_state(shapes, SEED))
+    pose, real = (seeded_tensor([4, 23, 3, 3], SEED, name) for name in ("fake pose", "real pose"))
+    betas, real_betas = (seeded_tensor([4, 10], SEED, name) for name in ("fake betas", "real betas"))
+    pose.requires_grad_(), betas.requires_grad_()
+    scores = model(pose.reshape(4, -1), betas)
+    loss_gen = ((scores - 1.0) ** 2).sum() / 4
+    found = torch.autograd.grad(loss_gen, (pose, betas))
+    loss_fake = ((model(pose.detach().reshape(4, -1), betas.detach()) - 0.0) ** 2).sum() / 4
+    loss_disc = loss_fake + ((model(real, real_betas) - 1.0) ** 2).sum() / 4
+    loss_disc.backward()
+    names = ("D_conv1.weight", "pose_out.7.weight", "betas_fc1.weight", "D_alljoints_out.weight")
+    save_reference(
+        "hmr2_discriminator", shapes, SEED, about, scores=scores, loss_gen=loss_gen, loss_disc=loss_disc,
+        grad_pose=found[0], grad_betas=found[1], **{f"grad {n}": model.get_parameter(n).grad for n in names},
+    )  # fmt: skip
+
+
 def count(cfg: DictConfig) -> None:
     from hmr2.models.backbones.vit import vit
     from hmr2.models.heads.smpl_head import build_smpl_head
@@ -169,6 +192,7 @@ def main() -> None:
         cfg = configuration(options.checkout, folder)
         run_network(cfg, about)
         run_mean_token(cfg, about)
+        run_discriminator(about)
         if options.count:
             full = configuration(options.checkout, folder)
             full.MODEL.SMPL_HEAD.TRANSFORMER_DECODER = OmegaConf.load(

@@ -1,0 +1,167 @@
+"""The papers' rows (configs/paper): each is a valid experiment and in docs/papers.md; one of each kind is run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from callbacks import Refresh
+from cli.lightning import main
+from datamodules.readers.base import READERS
+from synth.synthesis import SYNTHESISERS
+from tests.datasets import threedpw
+from tests.datasets.people import make_people
+from tests.lightning_modules.tiny_estimators import TINY
+from tests.tiny import CHEAP, SIZE
+
+pytestmark = pytest.mark.usefixtures("command_process")
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = ROOT / "configs/paper"
+TPES = ("crowdnet3d", "hmr2", "hybrik")
+DATA = {f"posesyn/{t}" for t in TPES} | {"posepp/data", "chen2016/data"}
+ROWS = sorted(str(p.relative_to(PAPER).with_suffix("")) for p in PAPER.glob("*/*.yaml"))
+ROWS = [r for r in ROWS if r not in DATA]
+#: Every row with one estimator, and the main one with each.
+CHAINS = [(row, "crowdnet3d") for row in ROWS] + [("posesyn/full", t) for t in TPES[1:]]
+
+
+def chain(row: str, tpe: str = "crowdnet3d") -> list[Path]:
+    """The files of a row's command, in order."""
+    paper = row.split("/")[0]
+    recipe = {"posesyn": tpe, "posepp": "cliff_scratch", "chen2016": "jointreg_scratch"}[paper]
+    data = tpe if paper == "posesyn" else "data"
+    return [ROOT / f"configs/tpe/{recipe}.yaml", PAPER / f"{paper}/{data}.yaml", PAPER / f"{row}.yaml"]
+
+
+def configs(files: list[Path]) -> list[str]:
+    return [word for file in files for word in ("--config", str(file))]
+
+
+def refresh_of(config: dict[str, Any]) -> dict[str, Any]:
+    found = [c for c in config["trainer"].get("callbacks") or [] if c["class_path"] == "callbacks.Refresh"]
+    return found[0]["init_args"] if found else {}
+
+
+def readers_of(config: dict[str, Any]) -> set[str]:
+    data = config["data"]
+    lists = [c["init_args"] for c in data["sources"] if "reader" in c["init_args"]]
+    return {c["reader"] for c in [*lists, *data["mine"], *data["validate"], *data["test"]]}
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("row", "tpe"), CHAINS, ids=lambda v: v.replace("/", "-"))
+def test_a_row_is_valid(row: str, tpe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    written = yaml.safe_load((PAPER / f"{row}.yaml").read_text())
+    if unknown := refresh_of(written).keys() - inspect.signature(Refresh).parameters.keys():
+        pytest.skip(f"callbacks.Refresh takes no {', '.join(unknown)} here")
+    with pytest.raises(SystemExit) as done:
+        main(["fit", *configs(chain(row, tpe)), "--print_config"])
+    assert done.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    # What the row says is what counts, and nothing of the quickstart's data is left from the recipe.
+    assert [c["class_path"] for c in printed["trainer"]["callbacks"]] == [
+        c["class_path"]
+        for c in written["trainer"].get("callbacks")
+        or yaml.safe_load(chain(row, tpe)[0].read_text())["trainer"]["callbacks"]
+    ]
+    paper, name = row.split("/")
+    assert printed["trainer"]["logger"][0]["init_args"]["name"] == f"{paper}_{name}"
+    known = set(READERS.names()) | {"unlabelled"}
+    assert readers_of(printed) <= known - {"pose2sim", "sports2d"}
+    refresh = refresh_of(printed)
+    if refresh:
+        assert refresh["synthesiser"] in SYNTHESISERS.names()
+        assert any(s["class_path"].endswith("PoolSource") for s in printed["data"]["sources"])
+    # Every source is cut as the estimator knows crops.
+    real = [s["init_args"] for s in printed["data"]["sources"] if s["class_path"].endswith("RealSource")]
+    assert {s["box_scale"] for s in real} <= {printed["data"]["box_scale"]}
+    assert sum(s["init_args"]["weight"] for s in printed["data"]["sources"]) == pytest.approx(1, abs=2e-3)
+
+
+def test_every_row_is_in_the_manual() -> None:
+    text = (ROOT / "docs/papers.md").read_text()
+    listed = re.findall(r"^\| `(\w+/\w+)\.yaml` \|", text, re.MULTILINE)
+    assert sorted(listed) == ROWS
+    named = set(re.findall(r"configs/[\w/]+\.yaml", text))
+    assert all((ROOT / name).is_file() for name in named)
+
+
+# -- one of each kind, from reading to the table ---------------------------------------------------------------------
+def tiny_row(row: str, estimator: str, lspet: Path, threedpw_root: Path, out: Path) -> dict[str, Any]:
+    """What goes over a row: everything small, data of ours in place of each reader, an engine that needs no weights."""
+    written = yaml.safe_load((PAPER / f"{row}.yaml").read_text())
+    sources = (written.get("data") or {}).get("sources")
+    sources = sources or yaml.safe_load(chain(row, "hybrik")[1].read_text())["data"]["sources"]
+    for source in sources:
+        options = source["init_args"]
+        if "reader" in options:
+            options |= {"reader": "lspet", "options": {"root": str(lspet / "train")}, "use_3d": True}
+        elif source["class_path"].endswith("RenderedSource"):
+            options |= {"motion": "free", "backgrounds": "procedural", "options": CHEAP}
+    refresh = refresh_of(written) and {
+        **refresh_of(written), "samples": 4, "backgrounds": "procedural", "engine": "rendered", "engine_options": CHEAP,
+        "eem": {**refresh_of(written)["eem"], "challenges": 3, "references": 1, "min_joints": 6},
+        "filter": {"tau": None}, "appearances": 1, "synthesiser_options": {}, "checks": None,
+    }  # fmt: skip
+    refresh = {k: v for k, v in refresh.items() if k in inspect.signature(Refresh).parameters}
+    saving = {"dirpath": str(out), "save_last": True, "every_n_train_steps": 2}
+    own = {k: v for k, v in TINY[estimator].items() if k not in ("image_size", "lr")}
+    own = {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in own.items()}
+    return {
+        "trainer": {
+            "accelerator": "cpu", "max_steps": 2, "max_epochs": -1, "num_sanity_val_steps": 0, "logger": False,
+            "limit_val_batches": 0, "enable_progress_bar": False, "default_root_dir": str(out),
+            "callbacks": [
+                *([{"class_path": "callbacks.Refresh", "init_args": refresh}] if refresh else []),
+                {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": saving},
+            ],
+        },
+        "model": {"init_args": own | {"body": "free"}},
+        "data": {
+            "image_size": SIZE, "batch_size": 4, "steps_per_epoch": 2, "workers": 0, "sources": sources,
+            "mine": [{"reader": "lspet", "options": {"root": str(lspet / "train")}}] if refresh else [],
+            "validate": [{"reader": "lspet", "options": {"root": str(lspet / "val")}, "name": "val"}],
+            "test": [{"reader": "3dpw", "options": {"root": str(threedpw_root)}}],
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "estimator", "protocol"),
+    [
+        ("posesyn/msm_text_only", "hybrik", "3dpw/hybrik"),
+        ("posepp/bedlam_synthetic", "cliff", "3dpw/spin"),
+        ("chen2016/adapted", "jointreg", "3dpw/spin"),
+    ],
+)
+def test_a_row_runs_from_reading_to_the_table(
+    row: str, estimator: str, protocol: str, lspet_parts: Path, tmp_path: Path, body_files: Path
+) -> None:
+    root = threedpw.write(tmp_path / "3dpw", make_people(("neutral",), frames=3, moving_camera=True))
+    over = tmp_path / "tiny.yaml"
+    over.write_text(yaml.safe_dump(tiny_row(row, estimator, lspet_parts, root, tmp_path / "run")))
+    files = [*chain(row, "hybrik"), over]
+    if "checks" not in inspect.signature(Refresh).parameters:  # the row's own file is read before ours
+        plain = yaml.safe_load(files[2].read_text())
+        refresh_of(plain).pop("checks", None)
+        files[2] = tmp_path / "row.yaml"
+        files[2].write_text(yaml.safe_dump(plain))
+    main(["fit", *configs(files)])
+    saved = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
+    if refresh_of(yaml.safe_load(over.read_text())):
+        assert list((tmp_path / "run").glob("**/pool"))
+    words = ["--ckpt_path", str(tmp_path / "run/last.ckpt"), "--benchmark.folder", str(tmp_path / "table")]
+    main(["test", *configs(files), *words])
+    figures = json.loads((tmp_path / "table/benchmark.json").read_text())["figures"]
+    found = {f["metric"]: f for f in figures if f["protocol"] == protocol}
+    assert found["mpjpe"]["count"] == 3
+    assert found["mpjpe"]["value"] > 0
