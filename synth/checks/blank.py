@@ -38,7 +38,7 @@ class NotBlank(Check):
 
     def __call__(self, batch: PoseBatch) -> Checked:
         grey = batch.image.float().nan_to_num(0.0).mean(1, keepdim=True)  # a picture of floats may hold NaN
-        side = max(1, min(grey.shape[-2:]) // 8)
+        side = max(2, min(grey.shape[-2:]) // 8)
         tiles = torch.nn.functional.unfold(grey, side, stride=side)  # (B, side * side, tiles)
         count = (tiles.std(1, correction=0) > self.spread).sum(-1)
         share = count * 64 / max(tiles.shape[-1], 1)
