@@ -1,6 +1,8 @@
 """Image engines; importing this package registers the built-in ones."""
 
+from synth.engines.animate import AnimateEngine
+from synth.engines.animatediff import AnimateDiffEngine
 from synth.engines.base import ENGINES, Engine, ImageEngine
 from synth.engines.rendered import RenderedEngine
 
-__all__ = ["ENGINES", "Engine", "ImageEngine", "RenderedEngine"]
+__all__ = ["ENGINES", "AnimateDiffEngine", "AnimateEngine", "Engine", "ImageEngine", "RenderedEngine"]
