@@ -104,7 +104,11 @@ class BlazePoseDetector(PersonDetector):
         self._propose, self._landmarks = PersonProposals(threshold), PersonLandmarks()
 
     def __call__(self, image_HWC: Picture, file: str = "") -> Detections:
-        height, width = image_HWC.shape[:2]
+        people = self.people(image_HWC)
+        return Detections.of([p.box() for p in people], [p.present for p in people], *image_HWC.shape[:2])
+
+    def people(self, image_HWC: Picture) -> list[Landmarks]:
+        """The people with their landmarks, the surest first."""
         found = self._proposals(image_HWC)
         people: list[Landmarks] = []
         for hips, reach in zip(found.hips, found.reach, strict=True):
@@ -118,7 +122,7 @@ class BlazePoseDetector(PersonDetector):
         for one in people:
             if all(_apart(one, other) for other in kept):
                 kept.append(one)
-        return Detections.of([p.box() for p in kept], [p.present for p in kept], height, width)
+        return kept
 
     def _proposals(self, image_HWC: Picture) -> Proposals:
         found = Proposals.cat([self._propose(image_HWC, (x, y), side) for x, y, side in self.tiles(image_HWC)])
