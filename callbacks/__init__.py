@@ -6,6 +6,7 @@ from callbacks.epoch_table import EpochTable
 from callbacks.films import Films
 from callbacks.gallery import Gallery
 from callbacks.prediction_writer import PredictionWriter
+from callbacks.quality import Quality
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "PredictionWriter", "Refresh"]
+__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "PredictionWriter", "Quality", "Refresh"]

@@ -1,4 +1,4 @@
-"""``posesyn assets|bench|doctor|export``: everything that is not training."""
+"""``posesyn assets|bench|doctor|export|quality``: everything that is not training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ commands:
   bench     an estimator, or predictions made elsewhere, on data sets under their protocols
   assets    list and fetch the files that posesyn can download
   doctor    what this machine has: versions, devices, assets; --list shows every registered plug-in
+  quality   a pool's pictures beside real ones: FID, KID, alignment, pass rates, diversity, for each engine
   export    an estimator as a file that runs without posesyn: torch.export or ONNX
 
 Training, validation and prediction: lightning fit|validate|test|predict --config FILE
@@ -44,11 +45,18 @@ def _export(argv: Sequence[str]) -> None:
     run(argv)
 
 
+def _quality(argv: Sequence[str]) -> None:
+    from cli.quality import run
+
+    run(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "assets": _assets,
     "bench": _bench,
     "doctor": _doctor,
     "export": _export,
+    "quality": _quality,
 }
 
 
