@@ -22,7 +22,7 @@ from datamodules.readers.base import READERS
 from datamodules.readers.indexed import IndexedReader, Persons
 from datamodules.readers.label_cache import LabelCache, content_hash
 from datamodules.readers.pictures import read_picture, split_name
-from human.assets import cache_root
+from human.assets import cache_root, fetch
 from human.errors import PosesynError
 from human.labellers import Labeller, Labels, make_labeller
 from human.skeleton import get_skeleton
@@ -36,7 +36,8 @@ class UnlabelledReader(IndexedReader):
     """People that a labeller finds; the confidence of a joint is the labeller's.
 
     Args:
-        root: folder of pictures and videos (with those below it), or one video.
+        root: folder of pictures and videos (with those below it), or one video; "asset:NAME" is the folder of an asset
+            (``posesyn assets``).
         labeller, labeller_options: who labels (``human.labellers.LABELLERS``), and its arguments.
         min_confidence: joints below this are not labelled.
         min_joints: people with fewer labelled joints are left out.
@@ -86,6 +87,8 @@ class UnlabelledReader(IndexedReader):
         folder = (Path(cache) if cache else cache_root()) / "labels"
         digest = hashlib.sha256(self.made_by.describe().encode()).hexdigest()[:12]
         self.labels = LabelCache(folder / f"{labeller}-{digest}", len(get_skeleton(self.skeleton)))
+        if str(root).startswith("asset:"):
+            root = fetch(str(root).removeprefix("asset:"))
         if Path(root).is_file():
             root, self.only = Path(root).parent, Path(root).name
         super().__init__(root, split, cache)
