@@ -202,7 +202,10 @@ class Measurer:
         if self.config.labeller is None:
             return {}, []
         if self._labeller is None:
-            self._labeller = make_labeller(self.config.labeller, self.config.labeller_options)
+            try:
+                self._labeller = make_labeller(self.config.labeller, self.config.labeller_options)
+            except PosesynError as error:  # the other figures need no detector
+                return {}, [f"alignment is not measured: {error}"]
         distances: list[float] = []
         for batch in batches:
             for k in range(len(batch)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_alignment_is_the_distance_that_was_planted(batch: PoseBatch, config: Qu
     Oracle.known = {}
     assert math.isinf(alignment(Oracle(), one, 0, 0.5))
     assert math.isnan(alignment(Oracle(), one.replace(joints2d_conf=torch.zeros(1, 32)), 0, 0.5))
+
+
+def test_without_a_detector_the_other_figures_are_there(
+    batch: PoseBatch, config: QualityConfig, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path / "pool")
+    pool.commit(0, samples(batch[:6]))
+    (found,) = Measurer(People(batch[:6]), replace(config, labeller="nobody")).measure(pool)
+    assert math.isnan(found.figures["alignment"])
+    assert found.figures["fid"] >= 0
+    assert any("not measured: no labeller is called 'nobody'" in note for note in found.notes)
 
 
 def test_ugly_pools(batch: PoseBatch, config: QualityConfig, tmp_path: Path) -> None:
