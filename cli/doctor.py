@@ -32,6 +32,7 @@ def registries() -> dict[str, Registry[Any]]:
     from datamodules.sources import SOURCES
     from human.body import BODY_MODELS
     from human.detectors import DETECTORS
+    from human.keypoints import KEYPOINT_DETECTORS
     from human.labellers import LABELLERS
     from human.motion import MOTION_BANKS
     from lightning_modules import ESTIMATORS
@@ -53,6 +54,7 @@ def registries() -> dict[str, Registry[Any]]:
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
+        "keypoint detectors": KEYPOINT_DETECTORS,
         "labellers": LABELLERS,
         "captioners": CAPTIONERS,
         "text encoders": TEXT_ENCODERS,

@@ -104,17 +104,17 @@ class BlazePoseDetector(PersonDetector):
         self._propose, self._landmarks = PersonProposals(threshold), PersonLandmarks()
 
     def __call__(self, image_HWC: Picture, file: str = "") -> Detections:
-        people = self.people(image_HWC)
-        return Detections.of([p.box() for p in people], [p.present for p in people], *image_HWC.shape[:2])
+        kept = self.people(image_HWC)
+        return Detections.of([p.box() for p in kept], [p.present for p in kept], *image_HWC.shape[:2])
 
     def people(self, image_HWC: Picture) -> list[Landmarks]:
-        """The people with their landmarks, the surest first."""
+        """Everybody in an RGB picture, the surest first."""
         found = self._proposals(image_HWC)
         people: list[Landmarks] = []
         for hips, reach in zip(found.hips, found.reach, strict=True):
             one = self._landmarks(image_HWC, hips, reach)
             # Again, about where the body turned out to be: the first circle is a guess.
-            one = self._landmarks(image_HWC, *_circle(one)) if one.present >= self.present / 2 else one
+            one = self._landmarks(image_HWC, *circle_of(one)) if one.present >= self.present / 2 else one
             if one.present >= self.present:
                 people.append(one)
         people.sort(key=lambda p: -p.present)
@@ -146,7 +146,7 @@ class BlazePoseDetector(PersonDetector):
         return out
 
 
-def _circle(person: Landmarks) -> tuple[Array, Array]:
+def circle_of(person: Landmarks) -> tuple[Array, Array]:
     """The hips' middle, and a point along the trunk as far from it as the farthest landmark."""
     hips, shoulders = person.points[list(HIPS)].mean(0), person.points[list(SHOULDERS)].mean(0)
     trunk = shoulders - hips
@@ -160,7 +160,7 @@ def _apart(one: Landmarks, kept: Landmarks) -> bool:
     bones = kept.points[np.array(_BONES)]
     body = np.concatenate([kept.points, bones.mean(1)])
     distance = np.linalg.norm(one.points[:, None] - body, axis=-1).min(1).mean()
-    return float(distance) > 0.25 * float(np.linalg.norm(np.subtract(*_circle(one))))
+    return float(distance) > 0.25 * float(np.linalg.norm(np.subtract(*circle_of(one))))
 
 
 @DETECTORS.register("torchvision")

@@ -8,6 +8,7 @@ The answer of lowest energy (reprojection, pose prior, joint limits, shape) is k
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from human.fit_prior import PosePrior, bank_prior
 from human.fit_solver import Problem, State, Target2D, Weights, run_chunked
 from human.motion import load_motion_bank, mirror_pose, mirror_root
 from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
+from human.skeleton import SMPL24
 
 # The data's part: an annotator's noise is about 2 cm; what is 15 cm off is a mistake.
 WEIGHTS_2D = Weights(prior=0.025, limits=0.2, betas=0.025, outlier=0.15, lean=0.05)
@@ -56,6 +58,7 @@ def fit_joints2d(
     group_B: Tensor | None = None,
     prior: PosePrior | None = None,
     weights: Weights = WEIGHTS_2D,
+    free_joints: Sequence[str] | None = None,
     starts: int = 4,
     iterations: int = 30,
     tolerance: float = 1e-3,
@@ -75,6 +78,8 @@ def fit_joints2d(
         group_B: (B,) long: samples of one person, which get one shape (with `init`, or after a first fit without).
         prior: of poses; None: `bank_prior()`.
         weights: metres at the person's distance.
+        free_joints: SMPL's names of the only joints that turn; the rest of `init` (which is needed then), its place and
+            its shape stay as they are.
         starts: how many starting answers are refined: 1, 2, 4, 8 or 16.
         iterations, tolerance: of the refinement.
         on_bad, chunk: as in `fit_joints3d`.
@@ -90,6 +95,9 @@ def fit_joints2d(
     points = skeleton_points(body, skeleton)
     short = (22, 24) if skeleton == "pose32" else ()
     pixels, conf, valid = checked_points(who, body, joints_BJ2, conf_BJ, joint_count(skeleton), 2, on_bad, short)
+    free = None if free_joints is None else tuple(SMPL24.indices(*free_joints))
+    if free is not None and (init is None or group_B is not None):
+        raise PosesynError(f"{who}: free_joints needs init, the body whose other joints stay, and no group_B")
     count = len(pixels)
     check_shape(who, "intrinsics", intrinsics_B33, (count, 3, 3))
     check_shape(who, "betas", betas, (count, body.num_betas))
@@ -121,9 +129,10 @@ def fit_joints2d(
         Target2D(target.pixels, target.conf, target.intrinsics, unit),
         prior or bank_prior(),
         weights,
-        free_betas=betas is None,
+        free_betas=betas is None and free is None,
         group_B=None if group_B is None or betas is not None or starts > 1 else group_B.to(pixels.device),
         tether_BN3=start.rotvec if weights.tether else None,
+        free_joints=free,
     )
     state, energy = run_chunked(problem, start, iterations, tolerance, chunk)
     behind = state.transl[:, 2] <= 0

@@ -123,6 +123,7 @@ class Problem:
     free_betas: bool
     group_B: Tensor | None = None  # (B,) 0..G-1: samples that share betas
     tether_BN3: Tensor | None = None  # pose to stay near
+    free_joints: tuple[int, ...] | None = None  # the only unknowns are these joints' turns
 
     def __getitem__(self, index: Tensor) -> Problem:
         tether = None if self.tether_BN3 is None else self.tether_BN3[index]
@@ -204,8 +205,9 @@ class Solver:
                 break
         if len(alive):
             final, energy = _write(final, alive, state), energy.index_copy(0, alive, linear.energy)
-        # a tethered joint that no point shows stays where it is
-        return (self._fill(final) if problem.tether_BN3 is None else final), energy
+        # a tethered joint that no point shows stays where it is, and so does one that is held
+        loose = problem.tether_BN3 is None and problem.free_joints is None
+        return (self._fill(final) if loose else final), energy
 
     def linearise(self, problem: Problem, state: State) -> Linear:
         """Energy and normal equations at `state`."""
@@ -268,6 +270,14 @@ class Solver:
             gradient[:, -shape:] += weights.betas**2 * state.betas
             diagonal[:, -shape:] += weights.betas**2
         hessian.diagonal(dim1=1, dim2=2).add_(diagonal)
+        if problem.free_joints is not None:
+            held = torch.ones(hessian.shape[1], dtype=torch.bool, device=hessian.device)
+            for joint in problem.free_joints:
+                held[:rotations].view(-1, 3)[movable == joint] = False
+            # an unknown that is held has an equation of its own, whose answer is to stay
+            gradient = gradient.masked_fill(held, 0.0)
+            hessian = hessian.masked_fill(held[:, None] | held, 0.0)
+            hessian.diagonal(dim1=1, dim2=2)[:, held] = 1.0
         return Linear(energy, gradient, hessian)
 
     def _advance(self, problem: Problem, state: State, linear: Linear, damping: Tensor) -> State:
