@@ -7,7 +7,19 @@ from callbacks.films import Films
 from callbacks.gallery import Gallery
 from callbacks.guard import Guard
 from callbacks.prediction_writer import PredictionWriter
+from callbacks.quality import Quality
 from callbacks.record import Record
 from callbacks.refresh import Refresh
 
-__all__ = ["EMA", "Benchmark", "EpochTable", "Films", "Gallery", "Guard", "PredictionWriter", "Record", "Refresh"]
+__all__ = [
+    "EMA",
+    "Benchmark",
+    "EpochTable",
+    "Films",
+    "Gallery",
+    "Guard",
+    "PredictionWriter",
+    "Quality",
+    "Record",
+    "Refresh",
+]

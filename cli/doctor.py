@@ -33,6 +33,7 @@ def registries() -> dict[str, Registry[Any]]:
     from human.body import BODY_MODELS
     from human.detectors import DETECTORS
     from human.keypoints import KEYPOINT_DETECTORS
+    from human.labellers import LABELLERS
     from human.motion import MOTION_BANKS
     from lightning_modules import ESTIMATORS
     from metrics.protocols import PROTOCOLS
@@ -54,6 +55,7 @@ def registries() -> dict[str, Registry[Any]]:
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
         "keypoint detectors": KEYPOINT_DETECTORS,
+        "labellers": LABELLERS,
         "captioners": CAPTIONERS,
         "text encoders": TEXT_ENCODERS,
         "evaluation protocols": PROTOCOLS,

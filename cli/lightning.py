@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from cli.commands import names_own_data
-from human.errors import PosesynError
+from human.errors import bad_input
 from human.memory import keep_freed_memory
 
 
@@ -58,17 +58,6 @@ def main(args: Any = None) -> None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         raise SystemExit(2) from error
-
-
-def bad_input(error: BaseException) -> str | None:
-    """The sentence for the user, where an exception is a :class:`PosesynError` or was raised from one (the config
-    parser wraps what constructors raise, once for each type that an argument may have); None for any other.
-    """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PosesynError):
-        cause = cause.__cause__
-    # A loader process sends its traceback along, as text.
-    return None if cause is None else str(cause).strip().rsplit("PosesynError: ", 1)[-1]
 
 
 def quiet() -> None:

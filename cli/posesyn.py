@@ -1,76 +1,53 @@
-"""``posesyn assets|bench|doctor|export|report``: everything that is not training."""
+"""``posesyn COMMAND ...``: everything that is not training."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
 from human.errors import PosesynError
 
-USAGE = """usage: posesyn COMMAND ...
-
-commands:
-  bench     an estimator, or predictions made elsewhere, on data sets under their protocols
-  assets    list and fetch the files that posesyn can download
-  doctor    what this machine has: versions, devices, assets; --list shows every registered plug-in
-  export    an estimator as a file that runs without posesyn: torch.export or ONNX
-  report    what runs mined, made and learned, as one HTML page
-
-Training, validation and prediction: lightning fit|validate|test|predict --config FILE
-`posesyn COMMAND --help` tells more of each.
-"""
-
-
-def _assets(argv: Sequence[str]) -> None:
-    from cli.assets import run
-
-    run(argv)
-
-
-def _bench(argv: Sequence[str]) -> None:
-    from cli.bench import run
-
-    run(argv)
-
-
-def _doctor(argv: Sequence[str]) -> None:
-    from cli.doctor import run
-
-    run(argv)
-
-
-def _export(argv: Sequence[str]) -> None:
-    from cli.export import run
-
-    run(argv)
-
-
-def _report(argv: Sequence[str]) -> None:
-    from cli.report import run
-
-    run(argv)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "assets": _assets,
-    "bench": _bench,
-    "doctor": _doctor,
-    "export": _export,
-    "report": _report,
+#: Command -> (the module whose ``run`` it is, what it does). A module is imported only when asked for.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "bench": ("cli.bench", "an estimator, or predictions made elsewhere, on data sets under their protocols"),
+    "synth": ("cli.synth", "mine once and make the samples, on this machine or a Ray cluster; --plan says what it takes"),
+    "report": ("cli.report", "what runs mined, made and learned, as one HTML page"),
+    "quality": ("cli.quality", "a pool's pictures beside real ones: FID, KID, alignment, pass rates, diversity"),
+    "assets": ("cli.assets", "list and fetch the files that posesyn can download"),
+    "doctor": ("cli.doctor", "what this machine has: versions, devices, assets; --list shows every registered plug-in"),
+    "export": ("cli.export", "an estimator as a file that runs without posesyn: torch.export or ONNX"),
 }
+
+
+def usage() -> str:
+    """The text of ``--help``."""
+    lines = [f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: posesyn COMMAND ...",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "Training, validation and prediction: lightning fit|validate|test|predict --config FILE",
+            "`posesyn COMMAND --help` tells more of each.",
+            "",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The ``posesyn`` command. Bad input ends in one line on stderr and exit status 2."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return
     if args[0] not in COMMANDS:
         print(f"error: posesyn has no command {args[0]!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     try:
-        COMMANDS[args[0]](args[1:])
+        import_module(COMMANDS[args[0]][0]).run(args[1:])
     except PosesynError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -1,6 +1,6 @@
 """Floor 3: target pose estimators, their losses and trainers."""
 
-from lightning_modules import sharding  # registers the strategy `fsdp2`
+from lightning_modules import labeller, sharding  # register the labeller `estimator` and the strategy `fsdp2`
 from lightning_modules.base import ESTIMATORS, PoseEstimator
 from lightning_modules.cliff import CLIFF
 from lightning_modules.crowdnet3d import CrowdNet3D
@@ -29,5 +29,6 @@ __all__ = [
     "PoseEstimator",
     "PosePriorTrainer",
     "TextToMotionTrainer",
+    "labeller",
     "sharding",
 ]

@@ -61,12 +61,15 @@ def joint_weights(weights: dict[str, float]) -> Tensor:
     return out
 
 
-def extraction_error(predicted_BJ2: Tensor, target_BJ2: Tensor, conf_BJ: Tensor, weights_J: Tensor) -> Tensor:
+def extraction_error(
+    predicted_BJ2: Tensor, target_BJ2: Tensor, conf_BJ: Tensor, weights_J: Tensor, by_confidence: bool = False
+) -> Tensor:
     """Equation 1: sum_n w_n |(p_n - p_root) - (t_n - t_root)|, (B,) pixels.
 
     Unlabelled joints do not count; the sum is scaled to what it would be with all joints labelled, so that persons with
     different labels compare. The root is the pelvis where it is labelled, else the middle of the hips, on both sides.
-    A person with no weighted joint or no root gets NaN.
+    A person with no weighted joint or no root gets NaN. ``by_confidence``: a joint counts as much as its label is sure,
+    which is for pseudo-labels; else all labelled joints count in full.
     """
     valid = (conf_BJ > 0).to(predicted_BJ2.dtype)
     has_root = (valid[:, POSE32.index("pelvis")] > 0) | (valid[:, POSE32.indices("left_hip", "right_hip")].sum(1) == 2)
@@ -75,7 +78,7 @@ def extraction_error(predicted_BJ2: Tensor, target_BJ2: Tensor, conf_BJ: Tensor,
     )
     # where, not a product: coordinates of unlabelled joints may be junk.
     distance = torch.where(valid > 0, difference.norm(dim=-1), torch.zeros_like(valid))
-    present = valid * weights_J
+    present = (conf_BJ.to(valid.dtype) * valid if by_confidence else valid) * weights_J
     error = (distance * present).sum(1) * weights_J.sum() / present.sum(1)
     return torch.where(has_root & (present.sum(1) > 0), error, torch.full_like(error, torch.nan))
 
@@ -133,6 +136,7 @@ class EEM:
         min_joints: fewer labelled weighted joints than this and a person is not used.
         single_person: use only pictures with one person, as the paper.
         batch_size: crops per forward pass.
+        by_confidence: weigh joints by their labels' confidence too (pseudo-labels, docs/unlabelled.md).
         random: choose the challenges at random instead of by error (the control of the paper's ablation).
     """
 
@@ -143,6 +147,7 @@ class EEM:
     single_person: bool = True
     batch_size: int = 128
     random: bool = False
+    by_confidence: bool = False
 
     def __post_init__(self) -> None:
         if self.challenges < 1 or self.references < 0 or self.batch_size < 1:
@@ -168,7 +173,9 @@ class EEM:
         errors, not_finite, unreadable = [np.zeros(0, np.float32)], 0, 0
         with inference(estimator):
             for batch, prediction in predict_crops(estimator, data, indices, self.batch_size):
-                error = extraction_error(prediction.joints2d, batch.joints2d, batch.joints2d_conf, weights)
+                error = extraction_error(
+                    prediction.joints2d, batch.joints2d, batch.joints2d_conf, weights, self.by_confidence
+                )
                 readable, finite = batch.weight > 0, prediction.finite
                 unreadable += int((~readable).sum())
                 not_finite += int((readable & ~finite).sum())

@@ -34,6 +34,7 @@ from tests.datasets import (
     smart,
     ssp3d,
     threedpw,
+    unlabelled,
 )
 from tests.datasets.people import People
 
@@ -190,6 +191,11 @@ def _sports2d(root: Path, make: Make, frames: int) -> Options:
     return {"root": root, "stride": stride}
 
 
+def _unlabelled(root: Path, make: Make, frames: int) -> Options:
+    unlabelled.write(root, make(("neutral",), frames, kind="free"))
+    return {"root": root, "labeller": "coco", "labeller_options": {"path": str(root / "labels.json")}}
+
+
 def _video(path: Path, make: Make, frames: int) -> None:
     people = make(("neutral",), 1, kind="free")
     picture = np.ascontiguousarray(people.picture(0, 0)[..., ::-1])
@@ -222,4 +228,5 @@ INSTANCES: dict[str, Instance] = {
     "smart": Instance(_smart, (1280, 720), ("annotations/*gym.json",)),
     "sports2d": Instance(_sports2d, (1768, 994), ()),
     "ssp3d": Instance(_ssp3d, (ssp3d.SIDE, ssp3d.SIDE), ("labels.npz",)),
+    "unlabelled": Instance(_unlabelled, (640, 480), ("labels.json",)),
 }

@@ -159,6 +159,30 @@ def test_a_person_without_a_root_is_not_ranked() -> None:
     assert (mined.eligible, mined.not_finite, mined.unreadable) == (3, 0, 0)
 
 
+def test_joints_may_count_as_much_as_their_labels_are_sure() -> None:
+    """Against equation 1 with confidences as further weights, joint by joint."""
+    batch = random_people(20, seed=3, labelled=0.9)
+    conf = batch.joints2d_conf * torch.rand(20, 32, generator=torch.Generator().manual_seed(1))
+    predicted = torch.rand(20, 32, 2, generator=torch.Generator().manual_seed(2)) * 100
+    weights = joint_weights(JOINT_WEIGHTS)
+    got = extraction_error(predicted, batch.joints2d, conf, weights, by_confidence=True)
+    plain = extraction_error(predicted, batch.joints2d, conf, weights)
+    for k in range(20):
+        distances, sums = [], []
+        for name, weight in WEIGHTS.items():
+            only = torch.zeros(32)
+            only[POSE32.index(name)] = weight
+            one = extraction_error(predicted[k : k + 1], batch.joints2d[k : k + 1], conf[k : k + 1], only)
+            if one.isfinite().all():
+                sums.append(weight * float(conf[k, POSE32.index(name)]))
+                distances.append(float(one) / weight * sums[-1])
+        want = sum(distances) / sum(sums) * sum(WEIGHTS.values()) if sums else float("nan")
+        np.testing.assert_allclose(float(got[k]), want, rtol=1e-4, equal_nan=True)
+    assert (got - plain).abs().nan_to_num().max() > 1
+    sure = extraction_error(predicted, batch.joints2d, (conf > 0).float(), weights, by_confidence=True)
+    torch.testing.assert_close(sure, plain, equal_nan=True)
+
+
 def test_junk_where_nothing_is_labelled_does_not_matter() -> None:
     batch = random_people(20, seed=6, labelled=0.9)
     clean = batch.replace(joints2d=torch.nan_to_num(batch.joints2d, nan=7.0).clamp_min(0))
