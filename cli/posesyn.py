@@ -1,4 +1,4 @@
-"""``posesyn assets|bench|doctor|export``: everything that is not training."""
+"""``posesyn assets|bench|doctor|export|synth``: everything that is not training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ commands:
   assets    list and fetch the files that posesyn can download
   doctor    what this machine has: versions, devices, assets; --list shows every registered plug-in
   export    an estimator as a file that runs without posesyn: torch.export or ONNX
+  synth     synthetic samples by many processes, on this machine or on a Ray cluster
 
 Training, validation and prediction: lightning fit|validate|test|predict --config FILE
 `posesyn COMMAND --help` tells more of each.
@@ -44,11 +45,18 @@ def _export(argv: Sequence[str]) -> None:
     run(argv)
 
 
+def _synth(argv: Sequence[str]) -> None:
+    from cli.synth import run
+
+    run(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "assets": _assets,
     "bench": _bench,
     "doctor": _doctor,
     "export": _export,
+    "synth": _synth,
 }
 
 

@@ -136,7 +136,7 @@ class _Intake:
         self.failed += len(lost)
         self.reason = self.reason or (lost[0].error if lost else "")
         if not good:
-            return (self._lost(one) for one in lost)
+            return (row for one in lost for row in self._lost(one))
         with self.clock("filter"):
             batch, left = self._check(good)
             error, passed = judge(self.judging.filter, self.estimator, batch, left)
@@ -165,7 +165,7 @@ class _Intake:
         row = 0
         for one in portion:
             if one.batch is None:
-                yield self._lost(one)
+                yield from self._lost(one)
                 continue
             about = _provenance(one.job) | self.engine
             for seed in one.job.kept.seed.tolist():
@@ -174,9 +174,9 @@ class _Intake:
                 yield Sample(seed=seed, err3d=said, passed=bool(passed[row]), **about, **shown)  # type: ignore[arg-type]
                 row += 1
 
-    def _lost(self, one: Made) -> Sample:
+    def _lost(self, one: Made) -> list[Sample]:
         about = _provenance(one.job) | self.engine
-        return Sample(seed=int(one.job.kept.seed[0]), passed=False, **about)  # type: ignore[arg-type]
+        return [Sample(seed=seed, passed=False, **about) for seed in one.job.kept.seed.tolist()]  # type: ignore[arg-type]
 
 
 def _provenance(job: Job) -> dict[str, object]:
