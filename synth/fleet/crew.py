@@ -30,6 +30,7 @@ class Event:
     kind: Literal["ready", "made", "unfit", "died"]
     results: list[Result] = field(default_factory=list)
     seconds: float = 0.0
+    usage: dict[str, float] = field(default_factory=dict)
     fitness: Fitness | None = None
     text: str = ""
 
@@ -130,8 +131,7 @@ def _work(pipe: Connection, spec: EngineSpec, threads: int, number: int) -> None
             return
         pipe.send({"kind": "ready", "fitness": worker.fitness()})
         while True:
-            results, seconds = timed(worker, pipe.recv())
-            pipe.send({"kind": "made", "results": results, "seconds": seconds})
+            pipe.send({"kind": "made", **timed(worker, pipe.recv())})
 
 
 def _take_a_gpu(number: int) -> None:

@@ -115,13 +115,7 @@ class _Actor:
 
     def make(self, jobs: list[bytes]) -> dict[str, Any]:
         assert self.worker is not None
-        results, seconds = timed(self.worker, jobs)
-        return {"kind": "made", "results": results, "seconds": seconds}
-
-    def pid(self) -> int:
-        import os
-
-        return os.getpid()
+        return {"kind": "made", **timed(self.worker, jobs)}
 
 
 def _import_ray() -> Any:

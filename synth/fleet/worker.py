@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -105,7 +106,8 @@ def _load(content: bytes) -> Job | str:
             return str(error)
 
 
-def timed(worker: Worker, jobs: Sequence[bytes]) -> tuple[list[Result], float]:
-    """Results, and the seconds they took."""
+def timed(worker: Worker, jobs: Sequence[bytes]) -> dict[str, Any]:
+    """``results``, the ``seconds`` they took, and the worker's ``usage``."""
     start = time.perf_counter()
-    return worker.make(jobs), time.perf_counter() - start
+    results = worker.make(jobs)
+    return {"results": results, "seconds": time.perf_counter() - start, "usage": worker.usage()}

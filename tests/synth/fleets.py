@@ -72,8 +72,7 @@ class InlineCrew(Crew):
         if self.dies(worker, self.given):
             self.news.append(Event(worker, "died", text="killed"))
             return
-        results, seconds = timed(self.workers[worker], jobs)
-        self.news.append(Event(worker, "made", results, seconds))
+        self.news.append(Event(worker, "made", **timed(self.workers[worker], jobs)))
 
     def events(self, seconds: float) -> list[Event]:
         return [self.news.popleft()] if self.news else []
