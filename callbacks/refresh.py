@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from callbacks.ema import averaged_weights
 from callbacks.fleet_mode import FleetMode
 from callbacks.progress import stage_progress
+from callbacks.refresh_log import number, summary, warn_about
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
@@ -196,8 +197,8 @@ class Refresh(Callback):
             self.last = done
             self.challenges = [int(i) for i in done.mined.challenges]
             self._use(data, done.info)
-            self.history.append({"refresh": self.count, **_summary(done), "seconds": time.perf_counter() - start})
-            _warn_about(done)
+            self.history.append({"refresh": self.count, **summary(done), "seconds": time.perf_counter() - start})
+            warn_about(done)
         self.count += 1
 
     def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
@@ -264,7 +265,12 @@ class Refresh(Callback):
         orders = self._fleet(data)
         with averaged_weights(trainer, pl_module):
             taken = None
-            for placed in orders.due(self.epochs_done):
+            try:
+                finished = orders.due(self.epochs_done)
+            except (PosesynError, OSError) as error:
+                log.error("nothing can be taken in from the fleet, training goes on without: %s", error)
+                finished = []
+            for placed in finished:
                 taken = self._take_in(placed, refresher, estimator, data) or taken
             if due and orders.full:
                 log.warning(
@@ -296,7 +302,7 @@ class Refresh(Callback):
         self._use(data, info)
         if isinstance(taken, GenerationInfo):
             return None
-        entry["err3d_mean"] = _number(taken.err3d_mean)
+        entry["err3d_mean"] = number(taken.err3d_mean)
         entry |= {"checks": taken.found.summary()} if taken.found.summary() else {}
         entry |= {"failed_jobs": taken.failed} if taken.failed else {}
         return taken
@@ -317,7 +323,7 @@ class Refresh(Callback):
             self.last = done = refresher.summary(mined, clock)
             self.challenges = [int(i) for i in mined.challenges]
             if mined.crops is None:
-                _warn_about(done)
+                warn_about(done)
             else:
                 how = {"number": self.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
                 plan = refresher.plan(estimator, data.mining_data, mined, **how)
@@ -329,7 +335,7 @@ class Refresh(Callback):
                     shown = (taken.samples, taken.sample_errors, taken.sample_passed)
                     done = replace(done, samples=shown[0], sample_errors=shown[1], sample_passed=shown[2])
                 self.last = done
-            entry |= _summary(done)
+            entry |= summary(done)
         except (PosesynError, OSError) as error:
             log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
             self.last, self.challenges = None, []
@@ -368,58 +374,3 @@ def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstima
             f"the Refresh callback needs a lightning_modules.PoseEstimator, got {type(pl_module).__name__}"
         )
     return pl_module, data_of(trainer)
-
-
-def _summary(done: Refreshed) -> dict[str, Any]:
-    info: GenerationInfo | None = done.info
-    return {
-        "generation": info.generation if info else None,
-        "made": info.count if info else 0,
-        "passed": info.passed if info else 0,
-        "challenge_error": _number(done.challenge_error),
-        "err3d_mean": _number(done.err3d_mean),
-        "fit_mean": _number(done.fit_mean),
-        "eligible": done.mined.eligible,
-        "not_finite": done.mined.not_finite,
-        "unreadable": done.mined.unreadable,
-        **({"failed_jobs": done.failed} if done.failed else {}),
-        **(
-            {"checks": {k: v if isinstance(v, int) else _number(v) for k, v in done.checks.items()}}
-            if done.checks
-            else {}
-        ),
-        "synthesis": {k: v if isinstance(v, int) else _number(v) for k, v in done.report.items()},
-        "stages": {k: round(v, 3) for k, v in done.seconds.items()},
-    }
-
-
-def _number(value: float) -> float | None:
-    """None for NaN, which JSON does not have."""
-    return value if np.isfinite(value) else None
-
-
-def _warn_about(done: Refreshed) -> None:
-    mined = done.mined
-    if done.report.get("fell_back"):
-        figures = ("slots", "fell_back", "captions_replaced")
-        reasons = [f"{n} {name}" for name, n in done.report.items() if isinstance(n, int) and n and name not in figures]
-        log.warning(
-            "%d of %d samples fell back to variation (%s)",
-            done.report["fell_back"],
-            done.report["slots"],
-            ", ".join(reasons),
-        )
-    if done.failed:
-        log.warning("%d of %d jobs could not be made", done.failed, done.info.count if done.info else done.failed)
-    if mined.not_finite or mined.unreadable:
-        log.warning(
-            "mining skipped %d predictions that were not finite and %d unreadable pictures",
-            mined.not_finite,
-            mined.unreadable,
-        )
-    if done.info is None:
-        log.warning("nobody could be mined (%d persons are eligible): the pool stays as it is", mined.eligible)
-    elif done.info.passed == 0:
-        log.warning(
-            "none of %d synthetic samples passed the filter: raise filter.tau, or set it to null", done.info.count
-        )

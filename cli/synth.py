@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -189,6 +190,8 @@ def _generation(options: Any, config: Path, stop: Callable[[], bool]) -> None:
         Console(stderr=True).print("no --checkpoint: the estimator has the weights that the config names")
     data = options.data
     estimator = load_estimator(config, options.checkpoint).eval()
+    if torch.cuda.is_available():
+        estimator = estimator.cuda()
     pool = Pool(data.pool)
     folder = JobFolder(options.fleet.jobs or Path(data.pool).absolute().parent / "jobs")
     refresh = options.refresh

@@ -95,10 +95,11 @@ class LocalCrew(Crew):
         if not pipes:
             return []
         out = []
-        for pipe in wait(list(pipes), seconds):
-            number = pipes[pipe]  # type: ignore[index]
+        ready: Any = wait(list(pipes), seconds)
+        for pipe in ready:
+            number = pipes[pipe]
             try:
-                out.append(Event(number, **pipe.recv()))  # type: ignore[union-attr]
+                out.append(Event(number, **pipe.recv()))
             except (EOFError, OSError):
                 process = self._workers[number][0]
                 process.join(5)

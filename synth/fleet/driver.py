@@ -98,8 +98,7 @@ def make_crew(fleet: Fleet, placed: PlacedOrder, workers: int | None = None) -> 
     if fleet.ray is not None:
         from synth.fleet.ray_crew import RayCrew
 
-        gpus = fleet.gpus if fleet.gpus is not None else float(_gpus() > 0 and fleet.ray == "local")
-        return RayCrew(spec, count, gpus, fleet.cpus, fleet.threads, fleet.ray)
+        return RayCrew(spec, count, fleet.gpus, fleet.cpus, fleet.threads, fleet.ray)
     from synth.fleet.crew import LocalCrew
 
     return LocalCrew(spec, count or max(_gpus(), 1), fleet.threads)
@@ -123,10 +122,12 @@ def drive(
     Raises:
         PosesynError: no worker can work, or all keep dying; what was made stays.
     """
-    return _Drive(placed, crew, fleet, tell).run(stop)
+    return Drive(placed, crew, fleet, tell).run(stop)
 
 
-class _Drive:
+class Drive:
+    """One run of the driver; ``hands``: the keys that each busy worker holds."""
+
     def __init__(self, placed: PlacedOrder, crew: Crew, fleet: Fleet, tell: Callable[[Status], None]) -> None:
         self.placed, self.crew, self.fleet, self.tell = placed, crew, fleet, tell
         failed = placed.failures()

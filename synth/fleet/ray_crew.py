@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ class RayCrew(Crew):
     Args:
         spec: what they make and how.
         workers: how many; 0: as many as the cluster has room for now.
-        gpus, cpus: that each takes; a share of a GPU lets several actors sit on one.
+        gpus, cpus: that each takes; a share of a GPU lets several actors sit on one. None: one, where there are any.
         threads: of torch in each.
         address: of the cluster; "auto": the one that this machine belongs to; "local": one on this machine, which ends
             with this process.
@@ -30,16 +31,18 @@ class RayCrew(Crew):
         self,
         spec: EngineSpec,
         workers: int = 0,
-        gpus: float = 0.0,
+        gpus: float | None = None,
         cpus: float = 1.0,
         threads: int = 1,
         address: str = "auto",
     ) -> None:
         ray = self._ray = _import_ray()
-        self.spec, self.gpus, self.threads = spec, gpus, threads
+        self.actors: dict[int, Any] = {}
+        self._awaited: dict[Any, int] = {}  # answers, and whose
+        self.spec, self.threads = spec, threads
         self._own = not ray.is_initialized()
         if self._own:
-            quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": "error"}
+            quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
             try:
                 if address == "local":
                     local = {"num_cpus": max(workers * cpus, 1), "include_dashboard": False}
@@ -49,6 +52,8 @@ class RayCrew(Crew):
             except ConnectionError as error:
                 raise PosesynError(f"no Ray cluster at {address!r}: start one with `ray start --head`") from error
         room = ray.cluster_resources()
+        gpus = float(room.get("GPU", 0) >= 1) if gpus is None else gpus
+        self.gpus = gpus
         fits = min([room.get("CPU", 0) / cpus if cpus else 1e9, room.get("GPU", 0) / gpus if gpus else 1e9])
         self.size = workers or int(fits)
         if self.size < 1 or self.size > fits:
@@ -58,8 +63,6 @@ class RayCrew(Crew):
                 f"({room.get('CPU', 0):g} and {room.get('GPU', 0):g} in all), asked for {self.size}"
             )
         self._kind = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Actor)
-        self.actors: dict[int, Any] = {}
-        self._awaited: dict[Any, int] = {}
 
     def start(self, worker: int) -> None:
         self._end(worker)
@@ -87,7 +90,7 @@ class RayCrew(Crew):
         return out
 
     def close(self) -> None:
-        for number in list(getattr(self, "actors", {})):
+        for number in list(self.actors):
             self._end(number)
         if self._own and self._ray.is_initialized():
             self._ray.shutdown()

@@ -21,7 +21,7 @@ from synth.fleet.worker import Worker, timed
 from synth.jobs import Job, Prompt, Provenance
 from synth.scene import sample_scene
 
-SIZE = 32
+SIZE = 64
 OPTIONS = {"supersample": 1}
 
 

@@ -20,8 +20,7 @@ from human.errors import PosesynError
 from synth.engines.base import ENGINES, ImageEngine
 from synth.filters import Err3DFilter
 from synth.fleet.commit import commit_order, committed
-from synth.fleet.crew import Crew
-from synth.fleet.driver import Fleet, Status, drive, make_crew
+from synth.fleet.driver import Drive, Fleet, Status, drive, make_crew
 from synth.fleet.estimate import estimate
 from synth.fleet.folder import JobFolder, Order, PlacedOrder, unpack_result
 from synth.intake import Judging, TakenIn, take_in
@@ -265,32 +264,31 @@ def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
 
 
 # -- real processes --------------------------------------------------------------------------------------------------
-def killing(crew: Crew, at: int, kill: Any) -> Any:
-    """Calls ``kill`` once, when ``at`` jobs are made."""
-    done: list[int] = []
+def drive_and_kill(placed: PlacedOrder, fleet: Fleet, at: int, kill: Any) -> Status:
+    """Drive with a crew of real workers; once ``at`` jobs are made, kill one that has jobs in its hands."""
+    crew, killed = make_crew(fleet, placed), []
 
     def tell(status: Status) -> None:
-        if status.made >= at and not done:
-            done.append(1)
-            kill(crew)
+        if status.made >= at and run.hands and not killed:
+            killed.append(next(iter(run.hands)))
+            kill(crew, killed[0])
 
-    return tell
-
-
-def kill_process(crew: Any) -> None:
-    os.kill(next(iter(crew.pids().values())), signal.SIGKILL)
+    run = Drive(placed, crew, fleet, tell)
+    try:
+        status = run.run(lambda: False)
+    finally:
+        crew.close()
+    assert killed
+    assert status.deaths == 1
+    return status
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
-    placed, pool = place(tmp_path, 40), Pool(tmp_path / "pool")
-    crew = make_crew(Fleet(workers=2), placed)
-    try:
-        status = drive(placed, crew, Fleet(workers=2), killing(crew, 1, kill_process))
-    finally:
-        crew.close()
-    assert (status.made, status.parked) == (40, 0)
+    placed, pool = place(tmp_path, 160), Pool(tmp_path / "pool")
+    status = drive_and_kill(placed, Fleet(workers=2), 1, lambda crew, w: os.kill(crew.pids()[w], signal.SIGKILL))
+    assert (status.made, status.parked) == (160, 0)
     commit(placed, pool)
-    assert_like_inline(pool, 40)
+    assert_like_inline(pool, 160)
 
 
 def kill_driver(folder: Path, *words: str) -> None:
@@ -320,27 +318,16 @@ def test_a_killed_driver_is_followed_by_another(tmp_path: Path) -> None:
     assert_like_inline(pool, 80)
 
 
-def kill_actor(crew: Any) -> None:
-    import ray
-
-    ray.kill(next(iter(crew.actors.values())))
-
-
 @pytest.mark.slow
 def test_ray_four_actors_one_of_them_killed(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    placed, pool, fleet = place(tmp_path, 200), Pool(tmp_path / "pool"), Fleet(workers=4, ray="local", gpus=0)
-    crew = make_crew(fleet, placed)
-    try:
-        status = drive(placed, crew, fleet, killing(crew, 1, kill_actor))
-    finally:
-        crew.close()
-    assert (status.made, status.parked) == (200, 0)
-    assert status.deaths == 1
+    ray = pytest.importorskip("ray")
+    placed, pool, fleet = place(tmp_path, 400), Pool(tmp_path / "pool"), Fleet(workers=4, ray="local", gpus=0)
+    status = drive_and_kill(placed, fleet, 1, lambda crew, worker: ray.kill(crew.actors[worker]))
+    assert (status.made, status.parked) == (400, 0)
     first = commit(placed, pool)
     assert isinstance(first, TakenIn)
     assert commit(placed, pool) == first.info
-    assert_like_inline(pool, 200)
+    assert_like_inline(pool, 400)
 
 
 @pytest.mark.slow
