@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,16 +19,24 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from callbacks.ema import averaged_weights
+from callbacks.fleet_mode import FleetMode
 from callbacks.progress import stage_progress
+from callbacks.refresh_log import number, summary, warn_about
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
 from lightning_modules.sharding import whole_weights
+from synth.checks import make_checks
 from synth.eem import EEM
-from synth.engines.build import make_engine
+from synth.engines.build import make_image_engine
 from synth.filters import Err3DFilter
-from synth.pool import GenerationInfo, Pool
+from synth.fleet.commit import commit_order, find_generation
+from synth.fleet.driver import Fleet
+from synth.fleet.folder import EngineSpec, Order, PlacedOrder
+from synth.intake import TakenIn
+from synth.planning import Clock, Plan
+from synth.pool import GenerationInfo
 from synth.refresh import Refreshed, Refresher, slot_seed
 from synth.scene import SceneConfig
 from synth.synthesisers import make_synthesiser
@@ -46,10 +56,12 @@ class Refresh(Callback):
         eem, variation, filter, scene: settings of the parts (:mod:`synth`).
         reference_p: share of samples set into references' pictures; wear_p: share of those who also wear the
             reference's appearance; appearances: how many references may lend theirs.
+        checks: of pictures and labels before the filter, in order: ``{name: ..., options: {...}}``.
         every: epochs between refreshes.
         before_first: refresh before the first epoch too.
         keep: the mixture draws from the last ``keep`` generations.
-        mode: "inline" (training waits).
+        mode: "inline" (training waits), or "fleet": other processes make the pictures (``fleet`` says which and how
+            many), training goes on, and a generation is taken in after the epoch in which it was finished.
 
     The state in a checkpoint is plain numbers: which refresh is next, the last challenges, the history for the tables.
     """
@@ -69,13 +81,15 @@ class Refresh(Callback):
         reference_p: float = 0.6,
         wear_p: float = 0.5,
         appearances: int = 16,
+        checks: list[dict[str, Any]] | None = None,
         every: int = 1,
         before_first: bool = True,
         keep: int = 3,
         mode: str = "inline",
+        fleet: Fleet | None = None,
     ) -> None:
-        if mode != "inline":
-            raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline'")
+        if mode not in ("inline", "fleet"):
+            raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline' or 'fleet'")
         if samples < 1 or every < 1 or keep < 1:
             raise PosesynError(f"refresh needs samples, every and keep >= 1, got {samples}, {every}, {keep}")
         self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
@@ -83,6 +97,11 @@ class Refresh(Callback):
         self.eem, self.variation = eem or EEM(), variation or VariationConfig()
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
         self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
+        self.checks, self.check_entries = make_checks(checks), list(checks or [])
+        self.mode, self.fleet = mode, fleet or Fleet()
+        self.pending: list[str] = []  # orders of the fleet that are not taken in yet, oldest first
+        self.jobs: str | None = None  # their folder
+        self._orders: FleetMode | None = None
         self.every, self.before_first, self.keep = every, before_first, keep
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
@@ -99,6 +118,8 @@ class Refresh(Callback):
         data.mining_data, data.recipe  # noqa: B018
         if self.count == 0 and self.before_first:
             self._refresh(trainer, pl_module)
+        elif self.pending and trainer.is_global_zero:  # resumed: what was ordered is made meanwhile
+            self._fleet(data).look_after()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint of an epoch's last step resumes in the next epoch: Lightning never comes to the end of that one.
@@ -112,6 +133,8 @@ class Refresh(Callback):
         estimator, data = _typed(trainer, pl_module)
         self.epochs_done = epoch + 1
         self.used = self.history[-1] if self.history else None
+        if self.mode == "fleet":
+            self.used = next((e for e in reversed(self.history) if e["generation"] is not None), self.used)
         if self.challenges and self.history:
             with whole_weights(pl_module):
                 if trainer.is_global_zero:
@@ -121,15 +144,29 @@ class Refresh(Callback):
                     self.history[-1]["challenge_error_after"] = after
         # After the last epoch nothing would be trained on what a refresh makes.
         last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
-        if not last and not trainer.should_stop and self.epochs_done % self.every == 0:
-            self._refresh(trainer, pl_module)
+        due = self.epochs_done % self.every == 0
+        if not last and not trainer.should_stop and (due or self.pending):
+            self._refresh(trainer, pl_module, due)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._stop_fleet()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop_fleet()
+
+    def _stop_fleet(self) -> None:
+        if self._orders is not None:
+            self._orders.stop()
+            self._orders = None
 
     # -- one refresh -------------------------------------------------------------------------------------------------
-    def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule, due: bool = True) -> None:
         """One rank refreshes and commits; the others wait, and take over its state and the new recipe."""
         _, data = _typed(trainer, pl_module)
         with whole_weights(pl_module):
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and self.mode == "fleet":
+                self._fleet_here(trainer, pl_module, due)
+            elif trainer.is_global_zero:
                 self._refresh_here(trainer, pl_module)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
@@ -140,22 +177,10 @@ class Refresh(Callback):
     def _refresh_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         start = time.perf_counter()
         estimator, data = _typed(trainer, pl_module)
-        if self._refresher is None:
-            self._refresher = Refresher(
-                engine=make_engine(self.engine, data.image_size, self.backgrounds, self.engine_options),
-                samples=self.samples,
-                eem=self.eem,
-                variation=self.variation,
-                filter=self.filter,
-                scene=self.scene,
-                reference_p=self.reference_p,
-                wear_p=self.wear_p,
-                appearances=self.appearances,
-                synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
-            )
+        refresher = self.refresher(data.image_size)
         try:
             with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:
-                done = self._run(self._refresher, estimator, data, tell)
+                done = self._run(refresher, estimator, data, tell)
         except (PosesynError, OSError) as error:
             # Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5).
             log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
@@ -171,21 +196,17 @@ class Refresh(Callback):
         else:
             self.last = done
             self.challenges = [int(i) for i in done.mined.challenges]
-            generations = [*data.recipe.generations]
-            if done.info is not None and done.info.passed:
-                generations.append((done.info.generation, done.info.passed))
-            data.recipe = data.recipe.with_generations(generations[-self.keep :])
-            self.history.append({"refresh": self.count, **_summary(done), "seconds": time.perf_counter() - start})
-            _warn_about(done)
+            self._use(data, done.info)
+            self.history.append({"refresh": self.count, **summary(done), "seconds": time.perf_counter() - start})
+            warn_about(done)
         self.count += 1
 
     def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
         pool, tpe = data.pool, estimator.weights_hash()
-        existing = pool.generations()
         # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
         seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.samples)}
-        made_here = (tpe, refresher.engine.config_hash(), refresher.made_by, seeds)
-        done = [g for g in existing if g.generation >= self.count and _made_by(pool, g) == made_here]
+        done = find_generation(pool, tpe, refresher.engine.config_hash(), refresher.made_by, seeds, self.count)
+        existing = pool.generations()
         generation = max([self.count, *(g.generation + 1 for g in existing)])
         return refresher.run(
             estimator,
@@ -195,9 +216,132 @@ class Refresh(Callback):
             number=self.count,
             seed=data.seed,
             tpe_hash=tpe,
-            done=done[0] if done else None,
+            done=done,
             progress=tell,
         )
+
+    def _use(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
+        """The mixture draws from this generation too."""
+        generations = [*data.recipe.generations]
+        if info is not None and info.passed:
+            generations.append((info.generation, info.passed))
+        data.recipe = data.recipe.with_generations(generations[-self.keep :])
+
+    def refresher(self, image_size: int) -> Refresher:
+        """The parts of a refresh for pictures of ``image_size`` px, built once."""
+        if self._refresher is None:
+            self._refresher = Refresher(
+                engine=make_image_engine(self.engine, image_size, self.backgrounds, self.engine_options),
+                samples=self.samples,
+                eem=self.eem,
+                variation=self.variation,
+                filter=self.filter,
+                scene=self.scene,
+                reference_p=self.reference_p,
+                wear_p=self.wear_p,
+                appearances=self.appearances,
+                checks=self.checks,
+                synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
+            )
+        return self._refresher
+
+    # -- a fleet -----------------------------------------------------------------------------------------------------
+    def order(self, refresher: Refresher, plan: Plan, image_size: int, *, number: int, tpe: str) -> Order:
+        """A plan's jobs for other processes."""
+        spec = EngineSpec(
+            self.engine,
+            image_size,
+            self.backgrounds,
+            self.engine_options or {},
+            self.check_entries,
+            refresher.engine.config_hash(),
+        )
+        return Order.of(spec, plan.jobs, number=number, tpe=tpe, made_by=refresher.made_by)
+
+    def _fleet_here(self, trainer: L.Trainer, pl_module: L.LightningModule, due: bool) -> None:
+        """Take in what is finished, and order anew."""
+        estimator, data = _typed(trainer, pl_module)
+        refresher = self.refresher(data.image_size)
+        orders = self._fleet(data)
+        with averaged_weights(trainer, pl_module):
+            taken = None
+            try:
+                finished = orders.due(self.epochs_done)
+            except (PosesynError, OSError) as error:
+                log.error("nothing can be taken in from the fleet, training goes on without: %s", error)
+                finished = []
+            for placed in finished:
+                taken = self._take_in(placed, refresher, estimator, data) or taken
+            if due and orders.full:
+                log.warning(
+                    "%d orders wait for the fleet: no refresh after epoch %d", len(self.pending), self.epochs_done
+                )
+            elif due:
+                self._place(orders, refresher, estimator, data, taken)
+        orders.look_after()
+
+    def _fleet(self, data: PoseDataModule) -> FleetMode:
+        if self._orders is None:
+            self.jobs = self.jobs or str(Path(self.fleet.jobs or data.run_dir / "jobs").absolute())
+            self._orders = FleetMode(Path(self.jobs), self.fleet, self.pending)
+        return self._orders
+
+    def _take_in(
+        self, placed: PlacedOrder, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule
+    ) -> TakenIn | None:
+        entry = next(e for e in self.history if e.get("order") == placed.name)
+        entry["entered"] = self.epochs_done
+        try:
+            taken = commit_order(placed, data.pool, refresher.judging, estimator)
+        except (PosesynError, OSError) as error:
+            log.error("an order of the fleet cannot be taken in, training goes on without it: %s", error)
+            entry["failed"] = str(error)
+            return None
+        info = taken if isinstance(taken, GenerationInfo) else taken.info
+        entry |= {"generation": info.generation, "made": info.count, "passed": info.passed}
+        self._use(data, info)
+        if isinstance(taken, GenerationInfo):
+            return None
+        entry["err3d_mean"] = number(taken.err3d_mean)
+        entry |= {"checks": taken.found.summary()} if taken.found.summary() else {}
+        entry |= {"failed_jobs": taken.failed} if taken.failed else {}
+        return taken
+
+    def _place(
+        self,
+        orders: FleetMode,
+        refresher: Refresher,
+        estimator: PoseEstimator,
+        data: PoseDataModule,
+        taken: TakenIn | None,
+    ) -> None:
+        """Mine, plan and order; ``taken`` is what was just taken in, for the pictures."""
+        start, clock, tpe = time.perf_counter(), Clock(), estimator.weights_hash()
+        entry: dict[str, Any] = {"refresh": self.count, "generation": None}
+        try:
+            mined = refresher.mine(estimator, data.mining_data, number=self.count, seed=data.seed, clock=clock)
+            self.last = done = refresher.summary(mined, clock)
+            self.challenges = [int(i) for i in mined.challenges]
+            if mined.crops is None:
+                warn_about(done)
+            else:
+                how = {"number": self.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
+                plan = refresher.plan(estimator, data.mining_data, mined, **how)
+                with clock("order"):
+                    order = self.order(refresher, plan, data.image_size, number=self.count, tpe=tpe)
+                    entry["order"] = orders.place(order, plan).name
+                done = replace(done, fit_mean=plan.fit_mean, report=plan.report, films=plan.films)
+                if taken is not None:
+                    shown = (taken.samples, taken.sample_errors, taken.sample_passed)
+                    done = replace(done, samples=shown[0], sample_errors=shown[1], sample_passed=shown[2])
+                self.last = done
+            entry |= summary(done)
+        except (PosesynError, OSError) as error:
+            log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
+            self.last, self.challenges = None, []
+            entry["failed"] = str(error)
+        self.history.append({**entry, "seconds": time.perf_counter() - start})
+        self.count += 1
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
@@ -206,19 +350,14 @@ class Refresh(Callback):
             "epochs_done": self.epochs_done,
             "challenges": self.challenges,
             "history": self.history,
+            **({"pending": list(self.pending), "jobs": self.jobs} if self.mode == "fleet" else {}),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.count, self.epochs_done = state_dict["count"], state_dict["epochs_done"]
         self.challenges = list(state_dict["challenges"])
         self.history = list(state_dict["history"])
-
-
-def _made_by(pool: Pool, info: GenerationInfo) -> tuple[str, str, str, set[int]] | None:
-    """Weights, engine configuration, synthesiser and seeds that a generation was made with."""
-    rows = pool.provenance(info.generation)
-    tpe, engine, seeds = (rows.column(name).to_pylist() for name in ("tpe", "engine_config", "seed"))
-    return (tpe[0], engine[0], info.synthesiser, set(seeds)) if tpe else None
+        self.pending, self.jobs = list(state_dict.get("pending", [])), self.fleet.jobs or state_dict.get("jobs")
 
 
 def data_of(trainer: L.Trainer) -> PoseDataModule:
@@ -235,50 +374,3 @@ def _typed(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[PoseEstima
             f"the Refresh callback needs a lightning_modules.PoseEstimator, got {type(pl_module).__name__}"
         )
     return pl_module, data_of(trainer)
-
-
-def _summary(done: Refreshed) -> dict[str, Any]:
-    info: GenerationInfo | None = done.info
-    return {
-        "generation": info.generation if info else None,
-        "made": info.count if info else 0,
-        "passed": info.passed if info else 0,
-        "challenge_error": _number(done.challenge_error),
-        "err3d_mean": _number(done.err3d_mean),
-        "fit_mean": _number(done.fit_mean),
-        "eligible": done.mined.eligible,
-        "not_finite": done.mined.not_finite,
-        "unreadable": done.mined.unreadable,
-        "synthesis": {k: v if isinstance(v, int) else _number(v) for k, v in done.report.items()},
-        "stages": {k: round(v, 3) for k, v in done.seconds.items()},
-    }
-
-
-def _number(value: float) -> float | None:
-    """None for NaN, which JSON does not have."""
-    return value if np.isfinite(value) else None
-
-
-def _warn_about(done: Refreshed) -> None:
-    mined = done.mined
-    if done.report.get("fell_back"):
-        figures = ("slots", "fell_back", "captions_replaced")
-        reasons = [f"{n} {name}" for name, n in done.report.items() if isinstance(n, int) and n and name not in figures]
-        log.warning(
-            "%d of %d samples fell back to variation (%s)",
-            done.report["fell_back"],
-            done.report["slots"],
-            ", ".join(reasons),
-        )
-    if mined.not_finite or mined.unreadable:
-        log.warning(
-            "mining skipped %d predictions that were not finite and %d unreadable pictures",
-            mined.not_finite,
-            mined.unreadable,
-        )
-    if done.info is None:
-        log.warning("nobody could be mined (%d persons are eligible): the pool stays as it is", mined.eligible)
-    elif done.info.passed == 0:
-        log.warning(
-            "none of %d synthetic samples passed the filter: raise filter.tau, or set it to null", done.info.count
-        )

@@ -374,7 +374,7 @@ def test_missing_data_is_an_error_before_training(data: Path, tmp_path: Path, wh
     assert recorder.batches == []
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"every": 0}, {"keep": 0}, {"mode": "fleet"}])
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"every": 0}, {"keep": 0}, {"mode": "flet"}])
 def test_refresh_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(PosesynError, match=str(next(iter(wrong.values())))):
         tiny_refresh(**wrong)

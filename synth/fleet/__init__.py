@@ -1,0 +1,1 @@
+"""Jobs made by many processes, here or on a Ray cluster."""
