@@ -105,6 +105,11 @@ class BlazePoseDetector(PersonDetector):
 
     def __call__(self, image_HWC: Picture, file: str = "") -> Detections:
         height, width = image_HWC.shape[:2]
+        kept = self.people(image_HWC)
+        return Detections.of([p.box() for p in kept], [p.present for p in kept], height, width)
+
+    def people(self, image_HWC: Picture) -> list[Landmarks]:
+        """Everybody's body points, the surest first."""
         found = self._proposals(image_HWC)
         people: list[Landmarks] = []
         for hips, reach in zip(found.hips, found.reach, strict=True):
@@ -118,7 +123,7 @@ class BlazePoseDetector(PersonDetector):
         for one in people:
             if all(_apart(one, other) for other in kept):
                 kept.append(one)
-        return Detections.of([p.box() for p in kept], [p.present for p in kept], height, width)
+        return kept
 
     def _proposals(self, image_HWC: Picture) -> Proposals:
         found = Proposals.cat([self._propose(image_HWC, (x, y), side) for x, y, side in self.tiles(image_HWC)])
