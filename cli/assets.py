@@ -22,7 +22,9 @@ def _state(asset: Asset) -> str:
 
 
 def _size(asset: Asset) -> str:
-    return f"{asset.size / 1e6:.1f} MB" if asset.members else ""
+    if not asset.members:
+        return ""
+    return f"{asset.size / 1e9:.1f} GB" if asset.size > 1e9 else f"{asset.size / 1e6:.1f} MB"
 
 
 def list_assets(console: Console | None = None) -> None:
@@ -38,7 +40,7 @@ def list_assets(console: Console | None = None) -> None:
 
 
 def fetch_assets(names: Sequence[str], console: Console | None = None) -> None:
-    """Fetch the named assets ("all": every downloadable one), with bars, and print where they lie.
+    """Fetch the named assets ("all": every downloadable one but models of the hub), with bars, and print where they lie.
 
     Raises:
         PosesynError: an unknown name (before anything is downloaded), or what :func:`human.assets.fetch` raises.
@@ -46,7 +48,8 @@ def fetch_assets(names: Sequence[str], console: Console | None = None) -> None:
     manifest = load_manifest()
     wanted = [get_asset(n, manifest) for n in names if n != "all"]
     if "all" in names:
-        wanted += [a for a in manifest.values() if a.downloadable and a not in wanted]
+        # Models of the hub have gigabytes and licences of their own: each is asked for by name.
+        wanted += [a for a in manifest.values() if a.downloadable and a.kind != "hub" and a not in wanted]
     console = console or Console()
     with progress_bars() as bars:
         found = [(asset.name, fetch(asset.name, progress=bars)) for asset in wanted]
@@ -60,7 +63,9 @@ def run(argv: Sequence[str]) -> None:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="what there is, whose, and whether it is here")
     fetching = commands.add_parser("fetch", help="download and verify")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help="names from the list, or all")
+    fetching.add_argument(
+        "names", nargs="+", metavar="NAME", help="names from the list, or all (without models of the hub)"
+    )
     args = parser.parse_args(argv)
     if args.command == "fetch":
         fetch_assets(args.names)

