@@ -1,0 +1,54 @@
+"""The fine-tuning recipe of Diffusion-HPC in a whole small run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from callbacks import DiffusionHPC
+from datamodules.sources import PoolSource, RealSource
+from human.batch import PoseBatch
+from lightning_modules.losses import LossWeights
+from synth.eem import EEM
+from synth.filters import Err3DFilter
+from synth.hpc.refresher import HPCSettings
+from tests.synth.diffusion import tiny
+from tests.tiny import SIZE, Recorder, tiny_data, tiny_hmr, tiny_trainer, write_data
+
+
+@pytest.mark.parametrize("joints", [True, False])
+def test_a_run_learns_from_its_own_meshes(tmp_path: Path, joints: bool) -> None:
+    data = write_data(tmp_path / "data")
+    engine = {"model": str(tiny.save_sd_depth(tmp_path / "depth")), "picture": 64, "steps": 3, "device": "cpu"}
+    callback = DiffusionHPC(
+        hpc=HPCSettings(picture=64, hardness=None, inside=0.0, actions=["diving"]),
+        samples=9,
+        engine_options=engine,
+        eem=EEM(challenges=3, references=0, min_joints=4),
+        filter=Err3DFilter(tau=None),
+        every=1000,
+    )
+    seen = Recorder()
+    module = tiny_data(
+        data,
+        tmp_path / "run",
+        sources=[
+            RealSource("lspet", {"root": str(data / "train")}, name="real", weight=0.25, use_3d=False),
+            PoolSource(weight=0.75, joints=joints),
+        ],
+    )
+    loss = LossWeights(joints3d=0.0, limits=0.0, shape_prior=0.0)
+    trainer = tiny_trainer(tmp_path / "run", callback, seen, epochs=1)
+    trainer.fit(tiny_hmr(loss=loss), datamodule=module)
+    assert callback.history[0]["made"] == 9
+    assert module.pool.read(1 if callback.history[0]["generation"] else 0, range(9)).size == SIZE
+    batch = PoseBatch.cat([b for _, b in seen.batches])
+    made = batch.key[:, 0] == 1
+    assert 0 < made.float().mean() < 1
+    assert bool(batch.has_pose[made].all())
+    assert not bool(batch.has_pose[~made].any())
+    assert bool((batch.joints2d_conf[made] > 0).any()) == joints
+    assert bool((batch.joints2d_conf[~made] > 0).any())
+    assert torch.isfinite(trainer.callback_metrics["loss/total"])
