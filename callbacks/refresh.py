@@ -23,8 +23,9 @@ from datamodules.recipe import Recipe
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
 from lightning_modules.sharding import whole_weights
+from synth.checks import make_checks
 from synth.eem import EEM
-from synth.engines.build import make_engine
+from synth.engines.build import make_image_engine
 from synth.filters import Err3DFilter
 from synth.pool import GenerationInfo, Pool
 from synth.refresh import Refreshed, Refresher, slot_seed
@@ -46,6 +47,7 @@ class Refresh(Callback):
         eem, variation, filter, scene: settings of the parts (:mod:`synth`).
         reference_p: share of samples set into references' pictures; wear_p: share of those who also wear the
             reference's appearance; appearances: how many references may lend theirs.
+        checks: of pictures and labels before the filter, in order: ``{name: ..., options: {...}}``.
         every: epochs between refreshes.
         before_first: refresh before the first epoch too.
         keep: the mixture draws from the last ``keep`` generations.
@@ -69,6 +71,7 @@ class Refresh(Callback):
         reference_p: float = 0.6,
         wear_p: float = 0.5,
         appearances: int = 16,
+        checks: list[dict[str, Any]] | None = None,
         every: int = 1,
         before_first: bool = True,
         keep: int = 3,
@@ -83,6 +86,7 @@ class Refresh(Callback):
         self.eem, self.variation = eem or EEM(), variation or VariationConfig()
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
         self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
+        self.checks = make_checks(checks)
         self.every, self.before_first, self.keep = every, before_first, keep
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
@@ -142,7 +146,7 @@ class Refresh(Callback):
         estimator, data = _typed(trainer, pl_module)
         if self._refresher is None:
             self._refresher = Refresher(
-                engine=make_engine(self.engine, data.image_size, self.backgrounds, self.engine_options),
+                engine=make_image_engine(self.engine, data.image_size, self.backgrounds, self.engine_options),
                 samples=self.samples,
                 eem=self.eem,
                 variation=self.variation,
@@ -151,6 +155,7 @@ class Refresh(Callback):
                 reference_p=self.reference_p,
                 wear_p=self.wear_p,
                 appearances=self.appearances,
+                checks=self.checks,
                 synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
             )
         try:
@@ -249,6 +254,12 @@ def _summary(done: Refreshed) -> dict[str, Any]:
         "eligible": done.mined.eligible,
         "not_finite": done.mined.not_finite,
         "unreadable": done.mined.unreadable,
+        **({"failed_jobs": done.failed} if done.failed else {}),
+        **(
+            {"checks": {k: v if isinstance(v, int) else _number(v) for k, v in done.checks.items()}}
+            if done.checks
+            else {}
+        ),
         "synthesis": {k: v if isinstance(v, int) else _number(v) for k, v in done.report.items()},
         "stages": {k: round(v, 3) for k, v in done.seconds.items()},
     }
@@ -270,6 +281,8 @@ def _warn_about(done: Refreshed) -> None:
             done.report["slots"],
             ", ".join(reasons),
         )
+    if done.failed:
+        log.warning("%d of %d jobs could not be made", done.failed, done.info.count if done.info else done.failed)
     if mined.not_finite or mined.unreadable:
         log.warning(
             "mining skipped %d predictions that were not finite and %d unreadable pictures",

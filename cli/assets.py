@@ -40,7 +40,7 @@ def list_assets(console: Console | None = None) -> None:
 
 
 def fetch_assets(names: Sequence[str], console: Console | None = None) -> None:
-    """Fetch the named assets ("all": every downloadable one but models of the hub), with bars, and print where they lie.
+    """Fetch the named assets ("all": every downloadable one but the hub's models), with bars; print where they lie.
 
     Raises:
         PosesynError: an unknown name (before anything is downloaded), or what :func:`human.assets.fetch` raises.

@@ -2,7 +2,7 @@
 
 ``human/data/assets.toml`` is the list. Nothing here names a host: wheels come through pip and the user's own pip
 configuration (index, proxy, ``PIP_FIND_LINKS`` for machines without network), npm packages through the npm client,
-models of the hub through ``huggingface_hub`` into the hub's own cache (``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``).
+models of the hub through ``huggingface_hub`` into the hub's own cache (:mod:`human.hub`).
 """
 
 from __future__ import annotations

@@ -73,11 +73,15 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a job comes from; carried to the pool, without influence on the picture."""
+    """Where a job comes from; carried to the pool, without influence on the picture.
+
+    ``place_id`` is the reference whose place, and perhaps looks, the scene itself brings, for engines that render.
+    """
 
     challenge_id: str = ""
     challenge_error: float | None = None
     tpe: str = ""
+    place_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from human.fit_inputs import FitResult
 from human.prediction import Estimator, Prediction
 from synth.eem import MiningData, inference, predict_crops
 from synth.inpaint import inpaint_person, person_mask
+from synth.jobs import Reference
 from synth.reprojection import ReferenceAppearance, reproject_reference
+from synth.scene import SceneSpec
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class References:
         self.refused = 0
         self._scenes: dict[int, np.ndarray] = {}
         self._looks: dict[int, ReferenceAppearance | None] = {}
+        self._people: dict[int, Reference] = {}
         self._fits: dict[int, tuple[PoseBatch, FitResult, torch.Tensor]] = {}  # crop, body, camera
         self._estimator = estimator
         self._orients: dict[int, torch.Tensor] = {}
@@ -69,6 +72,21 @@ class References:
 
     def name(self, index: int | None) -> str:
         return "" if index is None else self.data.ids[index]
+
+    def person(self, index: int) -> Reference:
+        """A reference as image engines look at it; its body only where one fits the labelled joints."""
+        if index not in self._people:
+            crop, fit, camera = self._fits.get(index, (None, None, None))
+            if crop is None or fit is None or camera is None:
+                crop, body = self.data.crops(np.array([index])), None
+            else:
+                posed = (fit.betas, fit.body_pose, fit.global_orient, fit.transl)
+                body = (
+                    SceneSpec(*posed, camera[None], torch.zeros(1, dtype=torch.int64)) if bool(fit.valid[0]) else None
+                )
+            image = crop.image[0].permute(1, 2, 0).contiguous().numpy()
+            self._people[index] = Reference(self.name(index), image, body)
+        return self._people[index]
 
     def orientation(self, index: int) -> torch.Tensor:
         """(3,) rotation vector of the reference's body in its camera, as the estimator sees it; NaN where it fails."""

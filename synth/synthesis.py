@@ -75,6 +75,28 @@ class Film:
 
 
 @dataclass(frozen=True)
+class Clips:
+    """A motion through each slot's pose: S slots of F frames, for engines that make videos.
+
+    Attributes:
+        body_pose: (S, F, 23, 3) rotation vectors; NaN where a frame is not known.
+        global_orient: (S, F, 3) rotation vectors, camera frame.
+        offset: (S, F, 3) metres, camera axes: where the body is, from where it is in the kept frame.
+        keep: for each slot the frame that is its pose (and equals its row of :class:`Synthesised`).
+        fps: frames a second.
+    """
+
+    body_pose: Tensor
+    global_orient: Tensor
+    offset: Tensor
+    keep: tuple[int, ...]
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+
+@dataclass(frozen=True)
 class Synthesised:
     """S poses, one per slot.
 
@@ -86,6 +108,8 @@ class Synthesised:
         captions: one sentence per challenge, or none at all.
         report: counts and figures for the refresh's log; what could not be made as asked is counted here.
         films: motions to look at.
+        clips: the motions that the poses are of, where they were asked for (``wants_clips``) and there are any;
+            :func:`synth.clips.clips_for` makes some for every synthesiser.
     """
 
     betas: Tensor
@@ -95,6 +119,7 @@ class Synthesised:
     captions: tuple[str, ...] = ()
     report: dict[str, float | int] = field(default_factory=dict)
     films: tuple[Film, ...] = ()
+    clips: Clips | None = None
 
 
 class Synthesiser(Protocol):
@@ -102,6 +127,7 @@ class Synthesiser(Protocol):
 
     name: str
     wants_references: bool  # whether it looks at ``Challenges.reference_orient``, which costs a pass of the estimator
+    wants_clips: bool  # set by who asks for ``Synthesised.clips``; one that knows no motion pays no heed
 
     def config_hash(self) -> str:
         """sha256 (hex) of name and settings: equal hashes, challenges and seeds mean equal poses."""
@@ -138,6 +164,7 @@ class Variation:
 
     name = "variation"
     wants_references = False
+    wants_clips = False
 
     def __init__(self, variation: VariationConfig | None = None, motion: str = "free") -> None:
         self.config, self.motion = variation or VariationConfig(), motion

@@ -37,6 +37,7 @@ class LatentNoise:
 
     name = "latent_noise"
     wants_references = False
+    wants_clips = False
 
     def __init__(
         self,

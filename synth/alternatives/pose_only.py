@@ -21,6 +21,7 @@ class PoseOnly:
 
     name = "pose_only"
     wants_references = False
+    wants_clips = False
 
     def __init__(self, variation: VariationConfig | None = None) -> None:
         self.other = Variation(variation)

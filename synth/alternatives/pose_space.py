@@ -34,6 +34,7 @@ class SampledPoses:
 
     name = "pose_space"
     wants_references = False
+    wants_clips = False
 
     def __init__(
         self,

@@ -254,7 +254,8 @@ def _whole(network: torch.nn.Module, model: DiffusionModel) -> None:
     for name, value in network.named_parameters():
         if value.is_meta:
             raise PosesynError(
-                f"the diffusion model {model.model!r}: {type(network).__name__} has no weight {name!r}: {model.advice()}"
+                f"the diffusion model {model.model!r}: its {type(network).__name__} has no weight {name!r}: "
+                f"{model.advice()}"
             )
 
 

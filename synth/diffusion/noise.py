@@ -11,7 +11,7 @@ from human.rng import derive_seed
 
 
 def job_generator(seed: int, *purpose: int | str) -> torch.Generator:
-    """A CPU generator named by the job's seed, for what a scheduler draws on its way (``purpose`` sets others apart)."""
+    """A CPU generator named by the job's seed and a purpose: for what a schedule draws on its way."""
     return torch.Generator("cpu").manual_seed(derive_seed("diffusion", seed, *purpose))
 
 

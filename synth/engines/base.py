@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from human.batch import PoseBatch
+from human.prediction import Estimator
 from human.record import Record
 from human.registry import Registry
 from synth.jobs import Job
@@ -33,6 +34,8 @@ class ImageEngine(ABC):
     wants_clips: ClassVar[bool] = False  # whether a job is a clip (``Job.scene`` has many rows)
     wants_references: ClassVar[bool] = False  # whether it looks at ``Job.reference``
     wants_prompts: ClassVar[bool] = False  # whether it looks at ``Job.prompt``
+    wants_estimator: ClassVar[bool] = False  # whether it looks at ``estimator``; such an engine is not for a fleet
+    estimator: Estimator | None = None  # the one that is trained, as it is now; set before jobs are made
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

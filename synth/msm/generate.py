@@ -27,6 +27,8 @@ from human.rotations import matrix_to_rotvec, rotvec_to_matrix
 from human.skeleton import POSE32
 from synth.captions.base import CaptionRequest, load_captioner
 from synth.captions.text_encoders import load_text_encoder
+from synth.clips import hold_where_unknown
+from synth.msm.clip import fit_window, window
 from synth.msm.motion_checks import foot_slide, ground_motion, jumps
 from synth.msm.orientation import Keep, camera_from_motion
 from synth.msm.pair import MotionPair
@@ -34,7 +36,7 @@ from synth.msm.picking import SELECTS, Select, pick_by_labels, pick_uniform, usa
 from synth.msm.sampling import Sampling
 from synth.msm.start import Starts, start_poses, to_world
 from synth.scene import in_fixed_batches
-from synth.synthesis import SYNTHESISERS, Challenges, Film, Synthesised, Variation, settings_hash, without_nan
+from synth.synthesis import SYNTHESISERS, Challenges, Clips, Film, Synthesised, Variation, settings_hash, without_nan
 from synth.variation import VariationConfig, image_error
 
 _SLOTS = 64  # slots whose motions are in memory together
@@ -60,6 +62,7 @@ class MSM:
             slot without one: as its challenge), or as its challenge was predicted to ("challenge").
         keep: what of that orientation it starts with; see :func:`synth.msm.orientation.camera_from_motion`.
         films: challenges whose motions are kept to be looked at.
+        clip_frames: frames of a slot's clip, where those are asked for; each takes about 10 ms to fit.
         device: where the networks run; "auto" takes a GPU where there is one.
 
     In other company a slot shows the same frame; only its fit is rounded otherwise.
@@ -86,10 +89,14 @@ class MSM:
         orientation: str = "reference",
         keep: Keep = "heading",
         films: int = 24,
+        clip_frames: int = 41,
         device: str = "auto",
     ) -> None:
-        if variants < 1 or hold < 2 or films < 0:
-            raise PosesynError(f"msm needs variants >= 1, hold >= 2 and films >= 0, got {variants}, {hold} and {films}")
+        if variants < 1 or hold < 2 or films < 0 or clip_frames < 1:
+            raise PosesynError(
+                "msm needs variants >= 1, hold >= 2, films >= 0 and clip_frames >= 1, got "
+                f"{variants}, {hold}, {films} and {clip_frames}"
+            )
         for option, value, known in (
             ("select", select, SELECTS),
             ("orientation", orientation, ("reference", "challenge")),
@@ -99,6 +106,7 @@ class MSM:
                 raise PosesynError(f"msm.{option}={value!r}: choose one of {', '.join(known)}")
         self.variants, self.select, self.hold, self.films = variants, select, hold, films
         self.wants_references, self.keep = orientation == "reference", keep
+        self.wants_clips, self.clip_frames = False, clip_frames
         self.name = "msm" if use_pose else "msm_text_only"
         self.sampling = Sampling(temperature, top_k, top_p)
         self.fallback = Variation(variation)
@@ -139,6 +147,7 @@ class MSM:
                 self.keep,
             ],
             sampling=asdict(self.sampling),
+            **({"clip_frames": self.clip_frames} if self.wants_clips else {}),
         )
 
     def synthesise(
@@ -171,7 +180,10 @@ class MSM:
             betas[lost], pose[lost], orient[lost], fit[lost] = (
                 other.betas, other.body_pose, other.global_orient, other.fit,
             )  # fmt: skip
-        return Synthesised(betas, pose, orient, fit, tuple(made.captions), report, tuple(made.films))
+        clips = None
+        if made.clips is not None:
+            clips = hold_where_unknown(made.clips.of(self.pair.fps), pose, orient)
+        return Synthesised(betas, pose, orient, fit, tuple(made.captions), report, tuple(made.films), clips)
 
     def _captioned(
         self, challenges: Challenges, slot_challenge_S: np.ndarray, seeds: list[int], body: BodyModel
@@ -187,6 +199,7 @@ class MSM:
             captions,
             self.text.encode(captions),
             start_poses(predictions, body, self.pair, self.hold),
+            self.clip_frames if self.wants_clips else 0,
         )
         told_K = torch.tensor([bool(text.strip()) for text in captions])
         made.lose("nan_pose", (~finite_K)[made.challenge_S])
@@ -231,6 +244,11 @@ class MSM:
         motion_S = torch.arange(len(rows_S)) * many + chosen_S.clamp_min(0) // frames
         frame_S = chosen_S.clamp_min(0) % frames
         made.joints_S[rows_S], made.first_S[rows_S] = joints_MTJ3[motion_S, frame_S], joints_MTJ3[motion_S, 0]
+        if made.clips is not None:
+            # From the middle of the held pose, which is where it stands still, to the first jump.
+            stop_S = (first + usable_MT.sum(1))[motion_S].cpu()
+            index_SF, made.clips.keep_S[rows_S] = window(frame_S, first // 2, stop_S, self.clip_frames)
+            made.clips.joints_SFJ3[rows_S] = joints_MTJ3[motion_S[:, None], index_SF]
         for i, s in enumerate(rows_S.tolist()):
             if s in filmed:
                 k, m, shown = int(made.challenge_S[s]), int(motion_S[i]), int(chosen_S[i]) >= 0
@@ -271,9 +289,11 @@ class MSM:
             reference = made.challenges.reference_orient[rows]
             start = torch.where(reference.isfinite().all(1, keepdim=True), reference, start)
         first, orient, start = (rotvec_to_matrix(r) for r in (first, orient, start))
-        turned = camera_from_motion(first, start, keep=self.keep) @ orient
-        made.pose_S[rows], made.orient_S[rows], made.residual_S[rows] = pose, matrix_to_rotvec(turned), error
+        turn = camera_from_motion(first, start, keep=self.keep)
+        made.pose_S[rows], made.orient_S[rows], made.residual_S[rows] = pose, matrix_to_rotvec(turn @ orient), error
         made.lose("unfit", ~(valid & (error < _WORST_FIT)), rows)
+        if made.clips is not None:
+            made.clips.fit(rows, betas, turn, body, made)
 
 
 SYNTHESISERS.register("msm_text_only")(partial(MSM, use_pose=False))
@@ -289,9 +309,11 @@ class _Made:
     captions: list[str]
     text_KC: Tensor
     starts: Starts
+    clip_frames: int = 0  # 0: no clips
 
     def __post_init__(self) -> None:
         count = len(self.seeds)
+        self.clips = _Clips(count, self.clip_frames) if self.clip_frames else None
         self.ok_S = torch.ones(count, dtype=torch.bool)
         self.joints_S, self.first_S = torch.zeros(count, JOINTS, 3), torch.zeros(count, JOINTS, 3)
         self.pose_S, self.orient_S = torch.zeros(count, 23, 3), torch.zeros(count, 3)
@@ -312,6 +334,33 @@ class _Made:
         crops, of_S = self.challenges.crops, self.challenge_S[rows_S]
         rest = joints_SC22x3.new_zeros(*joints_SC22x3.shape[:2], len(POSE32) - JOINTS, 3)
         return image_error(torch.cat([joints_SC22x3, rest], 2), crops.joints2d[of_S], crops.joints2d_conf[of_S])
+
+
+class _Clips:
+    """The motions around the frames that are shown, as joints and then as bodies; NaN where there is none."""
+
+    def __init__(self, count: int, frames: int) -> None:
+        self.keep_S = torch.full((count,), frames // 2)
+        self.joints_SFJ3 = torch.zeros(count, frames, JOINTS, 3)
+        self.pose_SF = torch.full((count, frames, 23, 3), torch.nan)
+        self.orient_SF, self.offset_SF = torch.full((2, count, frames, 3), torch.nan)
+
+    def fit(self, rows: Tensor, betas: Tensor, turn: Tensor, body: BodyModel, made: _Made) -> None:
+        for part in torch.arange(len(rows)).split(_SLOTS):
+            mine = rows[part]
+            fitted = fit_window(
+                self.joints_SFJ3[mine], betas[part], turn[part], self.keep_S[mine], body, worst=_WORST_FIT
+            )
+            self.pose_SF[mine], self.orient_SF[mine], self.offset_SF[mine] = fitted
+        # The kept frame is the slot's pose, to the last bit.
+        ok = rows[made.ok_S[rows]]
+        self.pose_SF[ok, self.keep_S[ok]], self.orient_SF[ok, self.keep_S[ok]] = made.pose_S[ok], made.orient_S[ok]
+        self.offset_SF[ok, self.keep_S[ok]] = 0.0
+        lost = rows[~made.ok_S[rows]]
+        self.pose_SF[lost] = torch.nan
+
+    def of(self, fps: float) -> Clips:
+        return Clips(self.pose_SF, self.orient_SF, self.offset_SF, tuple(self.keep_S.tolist()), fps)
 
 
 def _mean(values: list[float] | list[int]) -> float:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
+import torch
 
 from human.batch import PoseBatch
-from synth.checks import Check, Checked, run_checks
+from human.errors import PosesynError
+from synth.checks import Check, Checked, make_checks, run_checks
 
 
 class Weighs(Check):
@@ -45,3 +48,36 @@ def test_nothing_left_to_check() -> None:
     assert done.removed == {"weighs": 2}
     assert not done.passed.any()
     assert run_checks([], PoseBatch.blank(2, 8)).passed.all()
+
+
+def test_checks_from_a_config() -> None:
+    made = make_checks(["not_blank", {"name": "not_blank", "options": {"tiles": 9}}, {"name": "not_blank"}])
+    assert [c.config()["tiles"] for c in made] == [4, 9, 4]
+    assert make_checks(None) == []
+    with pytest.raises(PosesynError, match=r"known: .*not_blank"):
+        make_checks([{"name": "nothing_like_it"}])
+    with pytest.raises(PosesynError, match=r"tilse.*it takes"):
+        make_checks([{"name": "not_blank", "options": {"tilse": 9}}])
+    with pytest.raises(PosesynError, match=r"checks\[0\]"):
+        make_checks([{"check": "not_blank"}])
+    with pytest.raises(PosesynError, match="options must be a mapping"):
+        make_checks([{"name": "not_blank", "options": [1]}])
+
+
+def test_flat_pictures_and_broken_labels_do_not_pass() -> None:
+    batch = PoseBatch.blank(6, 64)
+    noise = torch.Generator().manual_seed(0)
+    batch.image[0] = torch.randint(0, 256, (3, 64, 64), generator=noise)
+    batch.image[1] = 127
+    batch.image[2] = torch.arange(64).expand(3, 64, 64) * 2  # a gradient
+    batch.image[3] = torch.randint(0, 4, (3, 64, 64), generator=noise)  # a sensor's black
+    batch.image[4:] = batch.image[0]
+    batch.joints3d[4:, 3, 1] = torch.nan
+    batch.joints3d_conf[5] = 1  # of the fourth it is not labelled
+    (check,) = make_checks(["not_blank"])
+    done = run_checks([check], batch)
+    assert done.passed.tolist() == [True, False, False, False, True, False]
+    assert done.removed == {"not_blank": 4}
+    assert done.figures["not_blank/tiles"][1] == 0
+    small = run_checks([check], batch[:1].replace(image=batch.image[:1, :, :5, :5]))
+    assert small.passed.tolist() == [True]

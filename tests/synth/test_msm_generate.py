@@ -13,6 +13,7 @@ import torch
 from human.errors import PosesynError
 from human.motion_joints import body_to_joints22
 from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
+from synth.msm.clip import window
 from synth.msm.film import film_strip, shown_frames
 from synth.msm.generate import MSM
 from synth.msm.pair import MotionPair
@@ -115,6 +116,55 @@ def test_without_labels_any_frame_will_do(pair: str) -> None:
     assert made.report["fell_back"] == 0
 
 
+# -- clips -----------------------------------------------------------------------------------------------------------
+def filmed(pair: str, **options: Any) -> tuple[MSM, Synthesised]:
+    msm = make(pair, clip_frames=9, **options)
+    msm.wants_clips = True
+    return msm, run(msm)
+
+
+def test_clips_are_the_motion_around_the_pose(pair: str) -> None:
+    msm, made = filmed(pair)
+    plain = run(make(pair))
+    assert plain.clips is None
+    assert torch.equal(made.body_pose, plain.body_pose)  # asking for clips changes no pose
+    clips = made.clips
+    assert clips is not None
+    assert clips.body_pose.shape == (6, 9, 23, 3)
+    rows, keep = torch.arange(6), list(clips.keep)
+    assert torch.equal(clips.body_pose[rows, keep], made.body_pose)
+    assert torch.equal(clips.global_orient[rows, keep], made.global_orient)
+    assert not clips.offset[rows, keep].any()
+    assert all(getattr(clips, n).isfinite().all() for n in ("body_pose", "global_orient", "offset"))
+    # A film shows the same motion, in its own axes: every step of the pelvis is as long, every limb as placed.
+    for film in made.films:
+        s, start = film.challenge, film.picked[0] - clips.keep[film.challenge]
+        motion = film.joints[start : start + 9]
+        shown = body_to_joints22(BODY, made.betas[s], clips.body_pose[s], clips.global_orient[s], clips.offset[s])
+        for t in range(1, len(motion)):
+            mine, theirs = shown[t] - shown[0], motion[t] - motion[0]
+            torch.testing.assert_close(mine.norm(dim=1), theirs.norm(dim=1), rtol=0, atol=0.03)
+            torch.testing.assert_close(-mine[:, 1], theirs[:, 1], rtol=0, atol=0.03)  # up is up
+    assert msm.config_hash() != make(pair, clip_frames=9).config_hash()
+
+
+def test_slots_that_fall_back_hold_their_pose(pair: str) -> None:
+    _, made = filmed(pair, captioner="mute")
+    assert made.report["fell_back"] == 3
+    assert made.clips is not None
+    for s in (1, 3, 5):
+        assert torch.equal(made.clips.body_pose[s], made.body_pose[s].expand(9, 23, 3))
+        assert not made.clips.offset[s].any()
+
+
+def test_windows_lie_in_the_motion_about_the_frame() -> None:
+    index, at = window(torch.tensor([10, 3, 19, 6]), 2, torch.tensor([20, 20, 20, 8]), 5)
+    assert index.tolist() == [[8, 9, 10, 11, 12], [2, 3, 4, 5, 6], [15, 16, 17, 18, 19], [3, 4, 5, 6, 7]]
+    assert at.tolist() == [2, 1, 4, 3]
+    short, at = window(torch.tensor([4]), 3, torch.tensor([6]), 5)
+    assert (short.tolist(), at.tolist()) == ([[3, 4, 5, 5, 5]], [1])
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 def test_a_pose_that_is_nan_falls_back(pair: str) -> None:
     some = some_challenges()
@@ -170,6 +220,7 @@ def test_numbers_that_overflow_in_the_decoder_fall_back(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"variants": 0}, "variants"),
+        ({"clip_frames": 0}, "clip_frames"),
         ({"select": "best"}, "labels"),
         ({"orientation": "camera"}, "reference"),
         ({"keep": "nothing"}, "heading"),
