@@ -1,7 +1,8 @@
 """Image engines; importing this package registers the built-in ones."""
 
 from synth.engines.base import ENGINES, Engine, ImageEngine
+from synth.engines.controlnet import ControlNetEngine
 from synth.engines.depth2img import Depth2ImgEngine
 from synth.engines.rendered import RenderedEngine
 
-__all__ = ["ENGINES", "Depth2ImgEngine", "Engine", "ImageEngine", "RenderedEngine"]
+__all__ = ["ENGINES", "ControlNetEngine", "Depth2ImgEngine", "Engine", "ImageEngine", "RenderedEngine"]
