@@ -1,7 +1,7 @@
 """Diffusion-HPC's pose augmentation: noise on the code of a recovered pose, on its orientation and on its shape.
 
-Weng et al., "Diffusion-HPC" (3DV 2024), equations 8 to 10: z = E(theta), theta' = D(z (1 + s eps)). Their code is not of
-one mind: ZZWENG/Diffusion_HPC, bev/bev/main.py has s = 1 and multiplies orientation and shape by 1 + 0.1 eps (the
+Weng et al., "Diffusion-HPC" (3DV 2024), equations 8 to 10: z = E(theta), theta' = D(z (1 + s eps)). Their code is not
+of one mind: ZZWENG/Diffusion_HPC, bev/bev/main.py has s = 1 and multiplies orientation and shape by 1 + 0.1 eps (the
 defaults here); external/DAPA_release/hmr_utils.py, which made the few-shot sets, multiplies codes by 1.5 + 0.3 eps and
 adds 10 degrees eps to the orientation (:data:`FEW_SHOT`).
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from human.errors import PosesynError

@@ -211,9 +211,7 @@ class MaskRCNN(InstanceSegmenter):
     def _network(self) -> torch.nn.Module:
         from torchvision.models import get_model
 
-        network = get_model(
-            self.model, weights=None, weights_backbone=None, num_classes=self.classes, **self.options
-        )
+        network = get_model(self.model, weights=None, weights_backbone=None, num_classes=self.classes, **self.options)
         try:
             if self.weights.suffix == ".safetensors":
                 from safetensors.torch import load_file

@@ -1,7 +1,7 @@
 """diffusers' depth-to-image pipeline, given its latents and its depth map as they are.
 
-``StableDiffusionDepth2ImgPipeline`` takes latents for its picture, but shrinks the depth map to an eighth of *them*, and
-spreads any map over the whole range, also one without a body. Only its ``prepare_depth_map`` is replaced.
+``StableDiffusionDepth2ImgPipeline`` takes latents for its picture, but shrinks the depth map to an eighth of *them*,
+and spreads any map over the whole range, also one without a body. Only its ``prepare_depth_map`` is replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What depth-guided denoising is told about a scene: a depth map and a mask of the people, both at latent size.
 
-Weng et al., "Diffusion-HPC" (3DV 2024); ZZWENG/Diffusion_HPC, api.py, our_pipeline, and hmr_utils.py, render. The map is
-that of the body alone: nearest 1, its farthest point a little below 0, everything else -1. Where an object of the
+Weng et al., "Diffusion-HPC" (3DV 2024); ZZWENG/Diffusion_HPC, api.py, our_pipeline, and hmr_utils.py, render. The map
+is that of the body alone: nearest 1, its farthest point a little below 0, everything else -1. Where an object of the
 picture stands before the body it is cut out of the map and keeps its own pixels.
 """
 
@@ -63,7 +63,7 @@ def scene_depth(body: BodyModel, people: list[SceneSpec], size: int, drawn: int,
 
 
 def relative_depth(depth_HW: Tensor, floor: float = FLOOR) -> Tensor:
-    """(H,W) 0..1: nearest 1, the body's farthest point ``floor``, linear in metres between, 0 where there is no body."""
+    """(H,W) 0..1: nearest 1, the body's farthest point ``floor``, linear in metres between; 0 where nobody is."""
     covered = depth_HW > 0
     if not bool(covered.any()):
         return torch.zeros_like(depth_HW)

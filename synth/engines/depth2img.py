@@ -53,13 +53,13 @@ class Depth2ImgEngine(ImageEngine):
             the initial picture is made from them (a reference that was made from words is used as it is).
         model, revision, variant: the depth-to-image weights: a folder, a hub id or an asset's name.
         text_model, text_revision, text_variant: Stable Diffusion for the initial pictures of mode T.
-        picture: side of the pictures that are denoised, pixels; latents have an eighth of it.
+        resolution: side of the pictures that are denoised, pixels; latents have an eighth of it.
         steps, guidance, negative_prompt: of the denoising; strength: share of the steps that is taken (0.7 of 50).
         human_latents: "noise" replaces the people's latents by z before the picture's noise is added, "picture" keeps
             them.
         floor: level of the body's farthest point in the depth map, the nearest has 1.
-        hidden_at_most: share of the body that objects before it may hide (:func:`synth.diffusion.depth_guidance.guide`).
-        blur: standard deviations, pixels of ``picture``, from which one is drawn to blur what was made; None: sharp.
+        hidden_at_most: share of the body that objects may hide (:func:`synth.diffusion.depth_guidance.guide`).
+        blur: standard deviations, pixels of ``resolution``, from which one is drawn to blur what was made; None: sharp.
             The paper's few-shot sets have (1, 2.5).
         segmenter, segmenter_options: who tells people and objects apart (:mod:`synth.segmenters`). "body" needs no
             files; it finds no objects.
@@ -85,7 +85,7 @@ class Depth2ImgEngine(ImageEngine):
         text_model: str = "sd14",
         text_revision: str | None = None,
         text_variant: str | None = None,
-        picture: int = 512,
+        resolution: int = 512,
         steps: int = 50,
         strength: float = 0.7,
         guidance: float = 7.5,
@@ -112,10 +112,10 @@ class Depth2ImgEngine(ImageEngine):
                 f"engine 'depth2img': mode is one of {', '.join(MODES)} and human_latents noise or picture, got "
                 f"{mode!r} and {human_latents!r}"
             )
-        if size < 1 or picture < 8 or picture % 8 or batch < 1:
+        if size < 1 or resolution < 8 or resolution % 8 or batch < 1:
             raise PosesynError(
-                "engine 'depth2img': size and batch are at least 1 and picture is a multiple of 8, got "
-                f"{size}, {batch} and {picture}"
+                "engine 'depth2img': size and batch are at least 1 and resolution is a multiple of 8, got "
+                f"{size}, {batch} and {resolution}"
             )
         if not 0 < strength <= 1 or int(steps * strength) < 1 or not 0 <= floor < 1 or not 0 <= hidden_at_most <= 1:
             raise PosesynError(
@@ -124,7 +124,7 @@ class Depth2ImgEngine(ImageEngine):
             )
         if blur is not None and not (len(blur) == 2 and 0 <= blur[0] <= blur[1]):
             raise PosesynError(f"engine 'depth2img': blur is (least, most) pixels, got {blur}")
-        self.size, self.mode, self.picture, self.at_once = size, mode, picture, batch
+        self.size, self.mode, self.resolution, self.at_once = size, mode, resolution, batch
         self.steps, self.strength, self.guidance, self.negative_prompt = steps, strength, guidance, negative_prompt
         self.human_latents, self.floor, self.hidden_at_most = human_latents, floor, hidden_at_most
         self.blur = None if blur is None else (float(blur[0]), float(blur[1]))
@@ -132,7 +132,7 @@ class Depth2ImgEngine(ImageEngine):
         self.model = DiffusionModel(model, revision, variant, local_files_only)
         self.memory = Memory(device, dtype, offload, slicing, tiling, compile)
         words = DiffusionModel(text_model, text_revision, text_variant, local_files_only)
-        self.text2img = TextToImage(words, self.memory, picture, steps, guidance, negative_prompt)
+        self.text2img = TextToImage(words, self.memory, resolution, steps, guidance, negative_prompt)
         self._segmenter_settings = (segmenter, segmenter_options)
         self._pipeline: Any = None
 
@@ -144,7 +144,7 @@ class Depth2ImgEngine(ImageEngine):
             **self.memory.config(),
             "text_model": self.text2img.config() if self.mode == "T" else None,
             "size": self.size,
-            "picture": self.picture,
+            "resolution": self.resolution,
             "steps": self.steps,
             "strength": self.strength,
             "guidance": self.guidance,
@@ -183,7 +183,7 @@ class Depth2ImgEngine(ImageEngine):
         return " ".join(self.template.format(**parts).split())
 
     def initial(self, job: Job, number: int = 0) -> np.ndarray:
-        """(picture,picture,3) uint8: what the denoising starts from."""
+        """(resolution,resolution,3) uint8: what the denoising starts from."""
         reference = job.reference
         if self.mode == "T" and (reference is None or not reference.id.startswith(MADE)):
             image = self.text2img(self.prompt(job.prompt), job.seed)
@@ -203,15 +203,15 @@ class Depth2ImgEngine(ImageEngine):
                 f"engine 'depth2img': the reference of job {number} is {image.shape} {image.dtype}; it takes square "
                 "uint8 RGB crops"
             )
-        if height == self.picture:
+        if height == self.resolution:
             return image
-        how = cv2.INTER_AREA if height > self.picture else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(image, (self.picture, self.picture), interpolation=how), np.uint8)
+        how = cv2.INTER_AREA if height > self.resolution else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(image, (self.resolution, self.resolution), interpolation=how), np.uint8)
 
     def guidance_of(self, job: Job, row: int, initial: np.ndarray, number: int = 0) -> Guidance:
         """Depth map and mask of one row of a job about its initial picture."""
         people = [scene[row : row + 1] for scene in (job.scene, *job.others)]
-        depth = scene_depth(self.body, people, self.size, self.picture)
+        depth = scene_depth(self.body, people, self.size, self.resolution)
         if not bool((depth > 0).any()):
             raise PosesynError(
                 f"engine 'depth2img': nobody is in the picture of job {number}, row {row} (seed {job.seed}): its body "
@@ -219,16 +219,16 @@ class Depth2ImgEngine(ImageEngine):
             )
         found = self.segmenter(initial, self._known_body(job.reference))
         person, objects = torch.from_numpy(found.person), torch.from_numpy(found.objects)
-        return guide(depth, person, objects, self.picture // 8, self.floor, self.hidden_at_most)
+        return guide(depth, person, objects, self.resolution // 8, self.floor, self.hidden_at_most)
 
     def _known_body(self, reference: Reference | None) -> np.ndarray | None:
-        """(picture,picture) bool, where the fitted body of the initial picture is; None where there is none."""
+        """(resolution,resolution) bool, where the fitted body of the initial picture is; None where there is none."""
         if reference is None or reference.body is None or (self.mode == "T" and not reference.id.startswith(MADE)):
             return None
         if not all(bool(v.isfinite().all()) for v in _numbers(reference.body)):
             return None
         side = reference.image.shape[0]
-        return (scene_depth(self.body, [reference.body], side, self.picture) > 0).numpy()
+        return (scene_depth(self.body, [reference.body], side, self.resolution) > 0).numpy()
 
     # -- making ------------------------------------------------------------------------------------------------------
     def make(self, jobs: Sequence[Job]) -> list[PoseBatch]:
@@ -269,7 +269,7 @@ class Depth2ImgEngine(ImageEngine):
     def _denoise(self, work: list[tuple[Job, int, np.ndarray, Guidance]]) -> list[Tensor]:
         """(3,size,size) uint8 each."""
         pipeline = self._loaded()
-        side = self.picture // 8
+        side = self.resolution // 8
         shape = (pipeline.vae.config.latent_channels, side, side)
         latents = torch.cat([self._latents(pipeline, *one, shape) for one in work])
         with torch.inference_mode():
@@ -302,8 +302,8 @@ class Depth2ImgEngine(ImageEngine):
         if self.blur is not None:
             sigma = generator("depth2img blur", job.seed, row).uniform(*self.blur)
             pixels_HWC = cv2.GaussianBlur(pixels_HWC, (0, 0), max(sigma, 1e-3))
-        if self.size != self.picture:
-            how = cv2.INTER_AREA if self.size < self.picture else cv2.INTER_CUBIC
+        if self.size != self.resolution:
+            how = cv2.INTER_AREA if self.size < self.resolution else cv2.INTER_CUBIC
             pixels_HWC = cv2.resize(pixels_HWC, (self.size, self.size), interpolation=how)
         return torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1)
 

@@ -36,7 +36,7 @@ class HPCSettings:
         actions: what they are about, where the data do not say: SMART's sports by name, or any words.
         per_picture, recovered, hardness, prior, augmentation, inside: see :class:`synth.hpc.planner.MeshPlanner`;
             ``augmentation`` holds arguments of :class:`synth.pose_augmentation.PoseAugmentation`.
-        picture: side of the pictures that the engine is given, pixels.
+        resolution: side of the pictures that the engine is given, pixels.
         detector, detector_options: who finds people in made pictures (:mod:`human.detectors`).
         box_scale: of the crops about them, as the estimator's own.
     """
@@ -50,7 +50,7 @@ class HPCSettings:
     prior: str = "packaged:pose_prior_free"
     augmentation: dict[str, Any] = field(default_factory=dict)
     inside: float = 0.5
-    picture: int = 512
+    resolution: int = 512
     detector: str = "blazepose"
     detector_options: dict[str, Any] = field(default_factory=dict)
     box_scale: float | str = 1.25
@@ -96,7 +96,7 @@ class HPCRefresher(Refresher):
     @property
     def made_by(self) -> str:
         settings: dict[str, Any] = {"planner": self.meshes.config(), "mode": self.hpc.mode, "prompts": self.hpc.prompts}
-        settings |= {"actions": self.hpc.actions, "picture": self.hpc.picture}
+        settings |= {"actions": self.hpc.actions, "resolution": self.hpc.resolution}
         if self.hpc.mode == "T":
             settings |= {"detector": self.detector.describe(), "box_scale": self.hpc.box_scale}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -131,7 +131,7 @@ class HPCRefresher(Refresher):
         h = self.hpc
         if h.mode != "T":
             prompts = "none" if h.mode == "R" else h.prompts
-            return mined_pictures(data, mined, h.picture, prompts, h.actions, seed, number)
+            return mined_pictures(data, mined, h.resolution, prompts, h.actions, seed, number)
         assert mined.crops is not None
         assert isinstance(self.engine, Depth2ImgEngine)
         count = -(-self.samples // h.per_picture)

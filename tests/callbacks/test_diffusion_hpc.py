@@ -21,9 +21,9 @@ from tests.tiny import SIZE, Recorder, tiny_data, tiny_hmr, tiny_trainer, write_
 @pytest.mark.parametrize("joints", [True, False])
 def test_a_run_learns_from_its_own_meshes(tmp_path: Path, joints: bool) -> None:
     data = write_data(tmp_path / "data")
-    engine = {"model": str(tiny.save_sd_depth(tmp_path / "depth")), "picture": 64, "steps": 3, "device": "cpu"}
+    engine = {"model": str(tiny.save_sd_depth(tmp_path / "depth")), "resolution": 64, "steps": 3, "device": "cpu"}
     callback = DiffusionHPC(
-        hpc=HPCSettings(picture=64, hardness=None, inside=0.0, actions=["diving"]),
+        hpc=HPCSettings(resolution=64, hardness=None, inside=0.0, actions=["diving"]),
         samples=9,
         engine_options=engine,
         eem=EEM(challenges=3, references=0, min_joints=4),

@@ -48,7 +48,7 @@ def test_the_nearer_of_two_people_is_seen(scene: SceneSpec, depth: torch.Tensor)
 
 
 def test_levels_are_the_originals(depth: torch.Tensor) -> None:
-    """hmr_utils.py spreads the body over 150..210 and api.py turns it round with 50 to spare; both divide by the most."""
+    """hmr_utils.py spreads the body over 150..210 and api.py turns it round with 50 to spare."""
     covered = depth > 0
     grey = torch.where(covered, 150 + 60 * (depth - depth[covered].min()) / (depth.max() - depth[covered].min()), 0.0)
     theirs = (grey.max() + 50 - grey) * covered

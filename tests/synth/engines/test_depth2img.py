@@ -19,7 +19,7 @@ from synth.engines.build import make_engine, make_image_engine
 from synth.engines.depth2img import MADE, Depth2ImgEngine
 from synth.jobs import Job, Prompt, Reference
 from synth.scene import SceneConfig, SceneSpec, sample_scene
-from synth.segmenters import SEGMENTERS, InstanceSegmenter, Instances
+from synth.segmenters import SEGMENTERS, Instances, InstanceSegmenter
 from tests.synth.diffusion import tiny
 
 SIZE, PICTURE = 48, 64
@@ -38,7 +38,7 @@ def scenes() -> SceneSpec:
 
 
 def engine(models: dict[str, str], **changes: Any) -> Depth2ImgEngine:
-    options = {"picture": PICTURE, "steps": 4, "device": "cpu", **models, **changes}
+    options = {"resolution": PICTURE, "steps": 4, "device": "cpu", **models, **changes}
     made = make_image_engine("depth2img", SIZE, options=options)
     assert isinstance(made, Depth2ImgEngine)
     return made
@@ -212,8 +212,10 @@ class _Scripted(InstanceSegmenter):
         return Instances.of(masks, [b[0] for b in self.boxes], np.ones(len(masks)), size)
 
 
-if "scripted" not in SEGMENTERS.names():
-    SEGMENTERS.register("scripted")(_Scripted)
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known for one test only: the registry's own tests see what ships."""
+    monkeypatch.setitem(SEGMENTERS._items, "scripted", _Scripted)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,7 @@ if "scripted" not in SEGMENTERS.names():
         [["person", 0.0, 0.0, 0.2, 0.2], ["person", 0.8, 0.8, 1.0, 1.0], ["horse", 0.45, 0.0, 0.55, 1.0]],
     ],
 )
+@pytest.mark.usefixtures("scripted")
 def test_whatever_the_segmenter_finds(models: dict[str, str], scenes: SceneSpec, boxes: list[list[Any]]) -> None:
     made = engine(models, segmenter="scripted", segmenter_options={"boxes": boxes}, hidden_at_most=0.9)
     one = job(scenes)
@@ -245,7 +248,7 @@ def test_blur_is_the_jobs(models: dict[str, str], scenes: SceneSpec) -> None:
     "change",
     [
         {"mode": "R"}, {"steps": 5}, {"strength": 0.8}, {"guidance": 3.0}, {"negative_prompt": "ugly"},
-        {"human_latents": "picture"}, {"floor": 0.2}, {"hidden_at_most": 0.2}, {"blur": [1, 2]}, {"picture": 128},
+        {"human_latents": "picture"}, {"floor": 0.2}, {"hidden_at_most": 0.2}, {"blur": [1, 2]}, {"resolution": 128},
         {"template": "{gender}"}, {"segmenter_options": {"margin": 0.1}}, {"dtype": "bf16"}, {"tiling": True},
     ],
 )  # fmt: skip
@@ -269,7 +272,7 @@ def test_memory_options_run(models: dict[str, str], scenes: SceneSpec) -> None:
     [
         ({"mode": "RT"}, "mode"),
         ({"human_latents": "none"}, "human_latents"),
-        ({"picture": 60}, "multiple of 8"),
+        ({"resolution": 60}, "multiple of 8"),
         ({"batch": 0}, "batch"),
         ({"strength": 0.1}, "at least one"),
         ({"strength": 1.5}, "strength"),
@@ -288,8 +291,13 @@ def test_jobs_that_cannot_be_made(models: dict[str, str], scenes: SceneSpec) -> 
     lost = replace(fine, scene=replace(fine.scene, transl=fine.scene.transl + torch.tensor([[900.0, 0.0, 0.0]])))
     broken = replace(fine, scene=replace(fine.scene, body_pose=fine.scene.body_pose * torch.nan))
     wide = replace(fine, reference=Reference("wide", np.zeros((40, 60, 3), np.uint8)))
-    for bad, says in ((lost, "nobody is in the picture of job 1"), (broken, "job 1 .* not finite"),
-                      (wide, "job 1 .*square"), (replace(fine, reference=None), "job 1 brings no reference")):  # fmt: skip
+    unreferenced = replace(fine, reference=None)
+    for bad, says in (
+        (lost, "nobody is in the picture of job 1"),
+        (broken, "job 1 .* not finite"),
+        (wide, "job 1 .*square"),
+        (unreferenced, "job 1 brings no reference"),
+    ):
         with pytest.raises(PosesynError, match=says):
             made.make([fine, bad])
     assert made.make([]) == []

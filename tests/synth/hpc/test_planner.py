@@ -157,7 +157,9 @@ def test_bodies_out_of_the_picture_are_left_out(initial: InitialPictures, people
 
 def test_a_plan_is_a_function_of_its_seeds(initial: InitialPictures, people: PoseBatch) -> None:
     said = truth(people)
-    keys = [[j.key() for j in planner().plan(initial, said, seed=s, number=n).jobs] for s, n in ((1, 0), (1, 0), (1, 1))]
+    keys = [
+        [j.key() for j in planner().plan(initial, said, seed=s, number=n).jobs] for s, n in ((1, 0), (1, 0), (1, 1))
+    ]
     assert keys[0] == keys[1]
     assert set(keys[0]).isdisjoint(keys[2])
     assert planner().config_hash() == planner().config_hash()

@@ -39,8 +39,8 @@ class Sharp(People):
 
 
 def refresher(models: dict[str, str], mode: str = "TR", samples: int = 12, **hpc: Any) -> HPCRefresher:
-    options = {"mode": mode, "picture": 64, "steps": 3, "device": "cpu", **models}
-    settings = {"mode": mode, "picture": 64, "hardness": None, "inside": 0.0, "actions": ["diving"], **hpc}
+    options = {"mode": mode, "resolution": 64, "steps": 3, "device": "cpu", **models}
+    settings = {"mode": mode, "resolution": 64, "hardness": None, "inside": 0.0, "actions": ["diving"], **hpc}
     return HPCRefresher(
         engine=make_image_engine("depth2img", SIZE, options=options),
         samples=samples,
@@ -50,7 +50,9 @@ def refresher(models: dict[str, str], mode: str = "TR", samples: int = 12, **hpc
     )
 
 
-def run(made: HPCRefresher, pool: Pool, estimator: Any = None, people: People | None = None, **changes: Any) -> Refreshed:
+def run(
+    made: HPCRefresher, pool: Pool, estimator: Any = None, people: People | None = None, **changes: Any
+) -> Refreshed:
     given = {"generation": 1, "number": 0, "seed": 5, "tpe_hash": "abc", **changes}
     return made.run(estimator or tiny_hmr(), people or Sharp(rendered_people(range(6))), pool, **given)
 
@@ -119,7 +121,7 @@ def test_nobody_recovered_says_so_and_commits_nothing(models: dict[str, str], tm
     mined = made.mine(tiny_hmr(), people, number=0, seed=5)
     assert mined.predictions is not None
     blind = replace(mined, predictions=replace(mined.predictions, betas=mined.predictions.betas * torch.nan))
-    with pytest.raises(PosesynError, match="no mesh .*'not_recovered': 4"):
+    with pytest.raises(PosesynError, match=r"no mesh .*'not_recovered': 4"):
         made.plan(tiny_hmr(), people, blind, number=0, seed=5, tpe_hash="")
     with pytest.raises(PosesynError, match="'easy': 4"):
         run(refresher(models, hardness=1e9), Pool(tmp_path / "pool"))
