@@ -6,9 +6,13 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.refresh import Refresh, data_of
+from callbacks.refresh import Refresh, _made_by, data_of
+from datamodules.pose import PoseDataModule
+from lightning_modules.base import PoseEstimator
 from synth.engines.build import make_image_engine
 from synth.hpc.refresher import HPCRefresher, HPCSettings
+from synth.planning import slot_seed
+from synth.refresh import Refreshed, Refresher
 
 
 class DiffusionHPC(Refresh):
@@ -41,3 +45,24 @@ class DiffusionHPC(Refresh):
                 hpc=self.hpc,
             )
         super()._refresh_here(trainer, pl_module)
+
+    def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
+        """As the other refresh; but which slots have a sample is known only when their meshes are."""
+        pool, tpe = data.pool, estimator.weights_hash()
+        made_by = (tpe, refresher.engine.config_hash(), refresher.made_by)
+        most = self.hpc.per_picture * max(self.eem.challenges, self.samples)
+        slots = {slot_seed(data.seed, self.count, slot) for slot in range(most)}
+        existing = pool.generations()
+        made = [(g, _made_by(pool, g)) for g in existing if g.generation >= self.count]
+        done = [g for g, by in made if by is not None and by[:3] == made_by and by[3] <= slots]
+        return refresher.run(
+            estimator,
+            data.mining_data,
+            pool,
+            generation=max([self.count, *(g.generation + 1 for g in existing)]),
+            number=self.count,
+            seed=data.seed,
+            tpe_hash=tpe,
+            done=done[0] if done else None,
+            progress=tell,
+        )

@@ -22,11 +22,12 @@ from human.body import BodyModel, load_body
 from human.camera import MIN_DEPTH, project
 from human.errors import PosesynError
 from human.prediction import Estimator, Prediction
-from human.rng import derive_seed, generator
+from human.rng import generator
 from synth.diffusion.depth_guidance import scaled_intrinsics
 from synth.eem import inference
 from synth.hpc.initial import InitialPictures
 from synth.jobs import Job, Provenance, Reference
+from synth.planning import slot_seed
 from synth.pose_augmentation import PoseAugmentation
 from synth.pose_prior import HARD, pose_hardness
 from synth.pose_prior_files import PACKAGED, shared_pose_prior, weights_hash
@@ -128,7 +129,7 @@ class MeshPlanner:
         for k in hard:
             row = int(rows[k])
             mesh = meshes[k : k + 1]
-            seeds = [derive_seed(seed, "hpc", number, row, j) for j in range(self.per_picture)]
+            seeds = [slot_seed(seed, number, row * self.per_picture + j) for j in range(self.per_picture)]
             poses = self._variants(mesh, seeds)
             seen = self._seen(poses)
             outside += int((~seen).sum())
