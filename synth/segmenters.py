@@ -211,14 +211,11 @@ class MaskRCNN(InstanceSegmenter):
     def _network(self) -> torch.nn.Module:
         from torchvision.models import get_model
 
-        network = get_model(self.model, weights=None, weights_backbone=None, num_classes=self.classes, **self.options)
         try:
-            if self.weights.suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                state = load_file(self.weights)
-            else:
-                state = torch.load(self.weights, map_location="cpu", weights_only=True)
+            state = self._state()  # first: building the network takes longer
+            network = get_model(
+                self.model, weights=None, weights_backbone=None, num_classes=self.classes, **self.options
+            )
             network.load_state_dict(state)
         except Exception as error:  # torch raises a different type for each way a file can be wrong
             raise PosesynError(
@@ -226,6 +223,13 @@ class MaskRCNN(InstanceSegmenter):
                 f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
             ) from error
         return network.eval().to(self._device)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        if self.weights.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(self.weights)
+        return torch.load(self.weights, map_location="cpu", weights_only=True)
 
     def release(self) -> None:
         self.__dict__.pop("_network", None)
