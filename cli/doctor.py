@@ -39,6 +39,8 @@ def registries() -> dict[str, Registry[Any]]:
     from synth.captions import CAPTIONERS, TEXT_ENCODERS
     from synth.checks import CHECKS
     from synth.engines import ENGINES
+    from synth.hpc.prompts import PROMPTS
+    from synth.segmenters import SEGMENTERS
     from synth.synthesisers import SYNTHESISERS
 
     return {
@@ -52,6 +54,8 @@ def registries() -> dict[str, Registry[Any]]:
         "motion banks": MOTION_BANKS,
         "background banks": BACKGROUND_BANKS,
         "person detectors": DETECTORS,
+        "instance segmenters": SEGMENTERS,
+        "prompt templates": PROMPTS,
         "captioners": CAPTIONERS,
         "text encoders": TEXT_ENCODERS,
         "evaluation protocols": PROTOCOLS,

@@ -58,6 +58,11 @@ def test_a_run_learns_from_its_own_meshes(tmp_path: Path, joints: bool) -> None:
     assert bool((batch.joints2d_conf[~made] > 0).any())
     assert torch.isfinite(trainer.callback_metrics["loss/total"])
     if joints:
+        large = module.mining_data.picture(3, 2 * SIZE)
+        assert large is not None
+        small = module.mining_data.crops(np.array([3])).image[0].permute(1, 2, 0).float()
+        means = torch.from_numpy(large).float().reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3))
+        assert (means - small).abs().mean() < 8
         # A run that was killed before its first checkpoint finds its pictures in the pool.
         again = hpc(str(tmp_path / "depth"))
         tiny_trainer(tmp_path / "run", again, epochs=1, limit_train_batches=1).fit(
