@@ -1,6 +1,7 @@
 """Floor 4: what happens around the training steps."""
 
 from callbacks.benchmark import Benchmark
+from callbacks.diffusion_hpc import DiffusionHPC
 from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
 from callbacks.films import Films
@@ -14,6 +15,7 @@ from callbacks.refresh import Refresh
 __all__ = [
     "EMA",
     "Benchmark",
+    "DiffusionHPC",
     "EpochTable",
     "Films",
     "Gallery",

@@ -41,6 +41,8 @@ def registries() -> dict[str, Registry[Any]]:
     from synth.captions import CAPTIONERS, TEXT_ENCODERS
     from synth.checks import CHECKS
     from synth.engines import ENGINES
+    from synth.hpc.prompts import PROMPTS
+    from synth.segmenters import SEGMENTERS
     from synth.synthesisers import SYNTHESISERS
 
     return {
@@ -56,6 +58,8 @@ def registries() -> dict[str, Registry[Any]]:
         "person detectors": DETECTORS,
         "keypoint detectors": KEYPOINT_DETECTORS,
         "labellers": LABELLERS,
+        "instance segmenters": SEGMENTERS,
+        "prompt templates": PROMPTS,
         "captioners": CAPTIONERS,
         "text encoders": TEXT_ENCODERS,
         "evaluation protocols": PROTOCOLS,

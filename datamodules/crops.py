@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -219,6 +219,13 @@ class CropSet:
             batch = PoseBatch.blank(len(indices), self.size).replace(weight=torch.zeros(len(indices)))
         batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))
         return batch
+
+    def picture(self, row: int, side: int) -> np.ndarray | None:
+        """The same crop at ``side`` pixels, (side,side,3) uint8, for engines that work at another size than the
+        estimator; None where the picture cannot be read.
+        """
+        larger = replace(self, size=side, _pixels=None, _pictures=None)
+        return read_crop(self.reader, row, larger.affine(row), side)[0]
 
     def fingerprint(self) -> str:
         """Names the crops: a hash of the reader, its persons and boxes, and the crop's size and scale."""

@@ -56,3 +56,8 @@ class JoinedCrops:
         batch = PoseBatch.cat(parts)[np.argsort(np.concatenate(rows)).tolist()]
         batch.key[:, 2] = torch.from_numpy(indices.astype(np.int64))
         return batch
+
+    def picture(self, index: int, side: int) -> np.ndarray | None:
+        """The crop of one person at ``side`` pixels; None where its picture cannot be read."""
+        which = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sets[which].picture(index - int(self._starts[which]), side)

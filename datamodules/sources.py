@@ -127,14 +127,23 @@ class RealSource(SampleSource):
 
 @SOURCES.register("pool")
 class PoolSource(SampleSource):
-    """Samples that the refreshes committed, with colour and occlusion changes that differ at each use."""
+    """Samples that the refreshes committed, with colour and occlusion changes that differ at each use.
+
+    Args:
+        joints: False hides joints in 2D and 3D: pose and shape alone are learnt from (Diffusion-HPC's loss).
+    """
 
     synthetic = True
 
     def __init__(
-        self, name: str = "pool", weight: float | list[list[float]] = 1.0, augmentation: Augmentation | None = None
+        self,
+        name: str = "pool",
+        weight: float | list[list[float]] = 1.0,
+        augmentation: Augmentation | None = None,
+        joints: bool = True,
     ) -> None:
         super().__init__(name, weight)
+        self.joints = joints
         self.augmentation = augmentation or Augmentation(erase_p=0.15)
 
     @property
@@ -164,6 +173,9 @@ class PoolSource(SampleSource):
                 pixels[k].permute(1, 2, 0).contiguous().numpy(), generator(int(seed), "pool"), self.augmentation
             )
             pixels[k] = torch.from_numpy(image).permute(2, 0, 1)
+        if not self.joints:
+            hidden = {n: torch.zeros_like(getattr(batch, n)) for n in ("joints2d_conf", "joints3d_conf")}
+            batch = batch.replace(**hidden)
         return batch.replace(image=pixels)
 
 

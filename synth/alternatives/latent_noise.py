@@ -1,7 +1,6 @@
 """Noise on the code of the predicted pose: the pose augmentation of Diffusion-HPC.
 
-Weng et al., "Diffusion-HPC" (3DV 2024), equations 8 to 10. Their code (ZZWENG/Diffusion_HPC, bev/bev/main.py) draws a
-code of VPoser's posterior, multiplies it by 1 + s eps, decodes it, and multiplies orientation and shape likewise.
+Weng et al., "Diffusion-HPC" (3DV 2024), equations 8 to 10 (:mod:`synth.pose_augmentation`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ import numpy as np
 import torch
 
 from human.body import BodyModel
-from human.errors import PosesynError
-from human.joint_limits import clamp_pose
 from human.rng import generator
 from synth.alternatives.base import candidate_seeds, check_best_of, choose, fall_back
-from synth.pose_prior import JOINTS, Posterior, decode_pose, posterior_of
+from synth.pose_augmentation import PoseAugmentation
 from synth.pose_prior_files import PACKAGED, shared_pose_prior, weights_hash
 from synth.synthesis import SYNTHESISERS, Challenges, Synthesised, Variation, settings_hash, without_nan
 from synth.variation import VariationConfig
@@ -52,25 +49,21 @@ class LatentNoise:
         posterior: str = "sample",
         best_of: int = 1,
     ) -> None:
-        scales = (scale, orient_scale, shape_scale)
-        if not all(np.isfinite(s) and s >= 0 for s in scales) or posterior not in ("sample", "mean"):
-            raise PosesynError(
-                "synthesiser 'latent_noise' needs scales of at least 0 and posterior sample or mean, got "
-                f"{scales} and {posterior!r}"
-            )
+        self.augmentation = PoseAugmentation(
+            scale=scale, orient_scale=orient_scale, shape_scale=shape_scale, posterior=posterior
+        )
         check_best_of(self.name, best_of)
         self.other = Variation(variation)
         self.prior = shared_pose_prior(prior)
-        self.scale, self.orient_scale, self.shape_scale = scales
-        self.posterior, self.best_of = posterior, best_of
+        self.best_of = best_of
 
     def config_hash(self) -> str:
         return settings_hash(
             self.name,
             variation=asdict(self.other.config),
             prior=weights_hash(self.prior),
-            scales=[self.scale, self.orient_scale, self.shape_scale],
-            posterior=self.posterior,
+            scales=[self.augmentation.scale, self.augmentation.orient_scale, self.augmentation.shape_scale],
+            posterior=self.augmentation.posterior,
             best_of=self.best_of,
         )
 
@@ -79,25 +72,14 @@ class LatentNoise:
     ) -> Synthesised:
         sound, _ = without_nan(challenges.predictions)
         mine = torch.from_numpy(slot_challenge_S).repeat_interleave(self.best_of)
-        latent = self.prior.config.latent
+        width = self.augmentation.width(self.prior)
         drawn = [
-            generator(self.name, s).standard_normal(2 * latent + 13)
-            for s in candidate_seeds(self.name, seeds, self.best_of)
+            generator(self.name, s).standard_normal(width) for s in candidate_seeds(self.name, seeds, self.best_of)
         ]
-        noise = torch.from_numpy(np.array(drawn).reshape(len(mine), 2 * latent + 13)).float()
-        code_noise, posterior_noise, orient_noise, shape_noise = noise.split([latent, latent, 3, 10], 1)
-        of_challenge = posterior_of(self.prior, sound.body_pose)
-        chosen = Posterior(of_challenge.mean[mine], of_challenge.std[mine])
-        code = chosen.mean if self.posterior == "mean" else chosen.sample(posterior_noise)
-        code = code * (1 + self.scale * code_noise)
-        pose = clamp_pose(decode_pose(self.prior, code, sound.body_pose[mine][:, JOINTS:]))
-        made = choose(
-            challenges,
-            slot_challenge_S,
-            sound.betas[mine] * (1 + self.shape_scale * shape_noise),
-            pose,
-            sound.global_orient[mine] * (1 + self.orient_scale * orient_noise),
-            body,
+        noise = torch.from_numpy(np.array(drawn).reshape(len(mine), width)).float()
+        moved = self.augmentation.apply(
+            self.prior, sound.betas[mine], sound.body_pose[mine], sound.global_orient[mine], noise
         )
+        made = choose(challenges, slot_challenge_S, moved.betas, moved.body_pose, moved.global_orient, body)
         broken = ~challenges.predictions.finite
         return fall_back(made, broken, challenges, slot_challenge_S, seeds, body, self.other)

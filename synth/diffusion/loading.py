@@ -77,7 +77,7 @@ class DiffusionModel:
         command = f"hf download {name}" + (f" --revision {files['revision']}" if files.get("revision") else "")
         size, asset = "", self.asset
         if asset is not None:
-            size = f"{asset.download / 1e9:.1f} GB, {asset.licence}: "
+            size = f"{(asset.download or asset.size) / 1e9:.1f} GB, {asset.licence}: "
             command = f"posesyn assets fetch {asset.name}"
         return (
             f"download it into the hub's cache ({size}`{command}`), let it be downloaded on first use with "

@@ -4,6 +4,7 @@ from synth.engines.animate import AnimateEngine
 from synth.engines.animatediff import AnimateDiffEngine
 from synth.engines.base import ENGINES, Engine, ImageEngine
 from synth.engines.controlnet import ControlNetEngine
+from synth.engines.depth2img import Depth2ImgEngine
 from synth.engines.rendered import RenderedEngine
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "AnimateDiffEngine",
     "AnimateEngine",
     "ControlNetEngine",
+    "Depth2ImgEngine",
     "Engine",
     "ImageEngine",
     "RenderedEngine",
