@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
-
-from callbacks.refresh import Refresh, _made_by, data_of
-from datamodules.pose import PoseDataModule
-from lightning_modules.base import PoseEstimator
+from callbacks.refresh import Refresh
 from synth.engines.build import make_image_engine
 from synth.hpc.refresher import HPCRefresher, HPCSettings
-from synth.planning import slot_seed
-from synth.refresh import Refreshed, Refresher
+from synth.refresh import Refresher
 
 
 class DiffusionHPC(Refresh):
@@ -33,36 +28,19 @@ class DiffusionHPC(Refresh):
         super().__init__(engine=engine, **base)
         self.hpc = hpc or HPCSettings()
 
-    def _refresh_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    @property
+    def slots(self) -> int:
+        """Which of them have a sample is known only when their meshes are."""
+        return self.hpc.per_picture * max(self.eem.challenges, self.samples)
+
+    def refresher(self, image_size: int) -> Refresher:
         if self._refresher is None:
-            size = data_of(trainer).image_size
             self._refresher = HPCRefresher(
-                engine=make_image_engine(self.engine, size, self.backgrounds, self.engine_options),
+                engine=make_image_engine(self.engine, image_size, self.backgrounds, self.engine_options),
                 samples=self.samples,
                 eem=self.eem,
                 filter=self.filter,
                 checks=self.checks,
                 hpc=self.hpc,
             )
-        super()._refresh_here(trainer, pl_module)
-
-    def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
-        """As the other refresh; but which slots have a sample is known only when their meshes are."""
-        pool, tpe = data.pool, estimator.weights_hash()
-        made_by = (tpe, refresher.engine.config_hash(), refresher.made_by)
-        most = self.hpc.per_picture * max(self.eem.challenges, self.samples)
-        slots = {slot_seed(data.seed, self.count, slot) for slot in range(most)}
-        existing = pool.generations()
-        made = [(g, _made_by(pool, g)) for g in existing if g.generation >= self.count]
-        done = [g for g, by in made if by is not None and by[:3] == made_by and by[3] <= slots]
-        return refresher.run(
-            estimator,
-            data.mining_data,
-            pool,
-            generation=max([self.count, *(g.generation + 1 for g in existing)]),
-            number=self.count,
-            seed=data.seed,
-            tpe_hash=tpe,
-            done=done[0] if done else None,
-            progress=tell,
-        )
+        return self._refresher

@@ -111,6 +111,11 @@ class Refresh(Callback):
         self.used: dict[str, Any] | None = None  # entry of the history that the epoch just finished trained on
         self._refresher: Refresher | None = None
 
+    @property
+    def slots(self) -> int:
+        """Seeds that a refresh may use."""
+        return self.samples
+
     # -- hooks -------------------------------------------------------------------------------------------------------
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         _, data = _typed(trainer, pl_module)
@@ -204,7 +209,7 @@ class Refresh(Callback):
     def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
         pool, tpe = data.pool, estimator.weights_hash()
         # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
-        seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.samples)}
+        seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.slots)}
         done = find_generation(pool, tpe, refresher.engine.config_hash(), refresher.made_by, seeds, self.count)
         existing = pool.generations()
         generation = max([self.count, *(g.generation + 1 for g in existing)])

@@ -20,10 +20,13 @@ from synth.pool import GenerationInfo, Pool
 def find_generation(
     pool: Pool, tpe: str, engine_config: str, made_by: str, seeds: Iterable[int], least: int = 0
 ) -> GenerationInfo | None:
-    """The generation, of number ``least`` or more, that has these samples."""
-    wanted = (tpe, engine_config, made_by, set(seeds))
+    """The generation, of number ``least`` or more, that was made so and has none but these samples: a job that failed
+    has none, and a generation is committed wholly.
+    """
+    wanted = set(seeds)
     for info in pool.generations():
-        if info.generation >= least and _made_of(pool, info) == wanted:
+        made = _made_of(pool, info) if info.generation >= least else None
+        if made is not None and made[:3] == (tpe, engine_config, made_by) and made[3] <= wanted:
             return info
     return None
 
