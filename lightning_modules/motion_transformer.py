@@ -186,26 +186,16 @@ class TextToMotionTrainer(MotionTrainer):
 
 def read_pair(path: str | Path) -> MotionPair:
     """Both networks of a checkpoint of :class:`TextToMotionTrainer`; nothing else is loaded, nor the text encoder."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise PosesynError(f"there is no checkpoint of a text-to-motion transformer at {file.absolute()}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        note, state = content[NOTE], content["state_dict"]
-    except KeyError as error:
-        raise PosesynError(
-            f"{file} is no checkpoint of a text-to-motion transformer (trained with configs/msm/t2m.yaml)"
-        ) from error
-    except Exception as error:  # a file can be damaged in many ways
-        raise PosesynError(f"checkpoint {file} cannot be read ({type(error).__name__}): it is damaged") from error
-    networks = {
-        "vqvae": MotionVQVAE(VQVAEConfig(**note["vqvae"])),
-        "transformer": TextToMotion(TransformerConfig(**note["transformer"])),
-    }
-    for name, network in networks.items():
-        own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-        check_state(own, network.state_dict(), file, type(network).__name__, "Was it trained with other sizes?")
-        network.load_state_dict(own)
+    file, note, state = read_note(path, NOTE, "text-to-motion transformer", "configs/msm/t2m.yaml")
+    vqvae = restored(MotionVQVAE(VQVAEConfig(**note["vqvae"])), state, "vqvae", file)
+    transformer = restored(TextToMotion(TransformerConfig(**note["transformer"])), state, "transformer", file)
     layout = get_layout(note["layout"])
-    both = (networks["vqvae"].eval(), networks["transformer"].eval())
-    return MotionPair(*both, note["text_encoder"], state["mean_F"], state["std_F"], layout.fps, layout.name)  # type: ignore[arg-type]
+    return MotionPair(
+        vqvae.eval(),
+        transformer.eval(),
+        note["text_encoder"],
+        state["mean_F"],
+        state["std_F"],
+        layout.fps,
+        layout.name,
+    )

@@ -66,7 +66,7 @@ def quiet() -> Iterator[None]:
             bars.enable_progress_bar()
 
 
-class CachedEncoder:
+class CachedEncoder(ABC):
     """Batches, remembers and orders; subclasses embed a few distinct texts at once."""
 
     name = ""
@@ -76,8 +76,8 @@ class CachedEncoder:
         self.batch_size, self.device = batch_size, torch.device(device)
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def _embed(self, texts: list[str]) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _embed(self, texts: list[str]) -> Tensor: ...
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """(B, dim) float32 on the CPU. An empty or blank text is encoded as the empty text; never an error."""
