@@ -37,12 +37,14 @@ def registries() -> dict[str, Registry[Any]]:
     from metrics.protocols import PROTOCOLS
     from synth.backgrounds import BACKGROUND_BANKS
     from synth.captions import CAPTIONERS, TEXT_ENCODERS
+    from synth.checks import CHECKS
     from synth.engines import ENGINES
     from synth.synthesisers import SYNTHESISERS
 
     return {
         "target pose estimators": ESTIMATORS,
         "image engines": ENGINES,
+        "checks": CHECKS,
         "synthesisers": SYNTHESISERS,
         "data set readers": READERS,
         "training sources": SOURCES,

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from human.batch import NUM_JOINTS, PELVIS, PoseBatch
+from human.batch import PoseBatch
 from human.body import load_body
-from human.camera import MIN_DEPTH, project
+from human.camera import project
 from human.detail import load_detail
 from human.errors import PosesynError
 from human.memory import keep_freed_memory
@@ -27,6 +27,7 @@ from synth.backgrounds import BackgroundBank, load_background_bank
 from synth.bystanders import BEHIND, IN_FRONT, BystanderConfig, draw_bystander
 from synth.dressed import DressedBody
 from synth.engines.base import ENGINES, Engine
+from synth.labels import labelled
 from synth.lighting import LightingConfig, draw_lighting
 from synth.occluders import Occluder, OccluderConfig, apply_occluders, draw_occluders
 from synth.outfit import Outfit, OutfitConfig, draw_outfits, empty_outfit
@@ -252,29 +253,7 @@ class RenderedEngine(Engine):
             step = _AT_ONCE
         parts = [self._draw(shot[i : i + step]) for i in range(0, count, step)]
         images, joints = (torch.cat(column) for column in zip(*parts, strict=True))
-        person, device = shot.person, shot.seed.device
-        joints2d = project(joints, shot.intrinsics)
-        inside = ((joints2d > -0.5) & (joints2d < self.size - 0.5)).all(-1) & (joints[..., 2] > MIN_DEPTH)
-        yes = torch.ones(count, dtype=torch.bool, device=device)
-        key = torch.zeros(count, 4, dtype=torch.int64, device=device)
-        key[:, 3] = shot.seed
-        return PoseBatch(
-            image=images,
-            joints2d=joints2d,
-            joints2d_conf=inside.float(),
-            joints3d=joints - joints[:, PELVIS : PELVIS + 1],
-            joints3d_conf=torch.ones(count, NUM_JOINTS, device=device),
-            global_orient=person.global_orient,
-            body_pose=person.body_pose,
-            betas=person.betas,
-            transl=person.transl,
-            intrinsics=shot.intrinsics,
-            has_pose=yes,
-            has_betas=yes.clone(),
-            has_transl=yes.clone(),
-            weight=torch.ones(count, device=device),
-            key=key,
-        )
+        return labelled(images, joints, shot.person, shot.intrinsics, shot.seed)
 
     def meshes(self, person: Person) -> Meshes:
         """The dressed people as they are drawn."""

@@ -1,0 +1,1 @@
+"""Parts that the diffusion engines share."""
