@@ -34,5 +34,7 @@ class Films(AfterRefresh):
         folder.mkdir(parents=True, exist_ok=True)
         for film in sorted(done.films, key=lambda f: f.challenge)[: self.count]:
             k = film.challenge
-            picture = film_strip(film, crops.image[k], crops.joints2d[k], crops.joints2d_conf[k], predictions[[k]], body)
+            picture = film_strip(
+                film, crops.image[k], crops.joints2d[k], crops.joints2d_conf[k], predictions[[k]], body
+            )
             cv2.imwrite(str(folder / f"refresh_{number:03d}_{k:03d}.png"), picture[..., ::-1])

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from human.checkpoints import check_state
 from human.errors import PosesynError
 from human.motion_skeleton import get_layout
-from lightning_modules.motion_trainer import MotionTrainer, adam
+from lightning_modules.motion_trainer import MotionTrainer, adam, read_note, restored
 from lightning_modules.motion_vqvae import read_vqvae
 from lightning_modules.optimisation import Optimisation
 from synth.captions import load_text_encoder

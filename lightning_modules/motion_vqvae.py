@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from human.checkpoints import check_state
 from human.errors import PosesynError
 from human.motion_features import features_to_joints
 from lightning_modules.codebook_watch import CodebookWatch, codebook_use
-from lightning_modules.motion_trainer import MotionTrainer, adam
+from lightning_modules.motion_trainer import MotionTrainer, adam, read_note, restored
 from lightning_modules.optimisation import Optimisation
 from metrics.functional import mpjpe, pa_mpjpe
 from synth.msm.pair import MotionPair

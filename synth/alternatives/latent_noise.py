@@ -15,7 +15,7 @@ from human.body import BodyModel
 from human.errors import PosesynError
 from human.joint_limits import clamp_pose
 from human.rng import generator
-from synth.alternatives.base import candidate_seeds, check_best_of, choose, fall_back
+from synth.alternatives.base import candidate_seeds, check_best_of, finish
 from synth.pose_prior import JOINTS, Posterior, decode_pose, posterior_of
 from synth.pose_prior_files import PACKAGED, shared_pose_prior, weights_hash
 from synth.synthesis import SYNTHESISERS, Challenges, Synthesised, Variation, settings_hash, without_nan
@@ -90,13 +90,13 @@ class LatentNoise:
         code = chosen.mean if self.posterior == "mean" else chosen.sample(posterior_noise)
         code = code * (1 + self.scale * code_noise)
         pose = clamp_pose(decode_pose(self.prior, code, sound.body_pose[mine][:, JOINTS:]))
-        made = choose(
+        return finish(
             challenges,
             slot_challenge_S,
+            seeds,
             sound.betas[mine] * (1 + self.shape_scale * shape_noise),
             pose,
             sound.global_orient[mine] * (1 + self.orient_scale * orient_noise),
             body,
+            self.other,
         )
-        broken = ~challenges.predictions.finite
-        return fall_back(made, broken, challenges, slot_challenge_S, seeds, body, self.other)
