@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import lightning as L
 import numpy as np
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
+from callbacks.after_refresh import AfterRefresh
 from callbacks.drawing import RIGHT, TRUTH, caption, draw_skeleton, frame, grid
-from callbacks.refresh import Refresh, data_of
 from synth.refresh import Refreshed
 
 
-class Gallery(Callback):
+class Gallery(AfterRefresh):
     """Writes ``pictures/refresh_NNN_{challenges,samples}.png`` in the run folder, and sends them to W&B where it logs.
 
     Args:
@@ -24,30 +25,20 @@ class Gallery(Callback):
     """
 
     def __init__(self, count: int = 24, columns: int = 8) -> None:
+        super().__init__()
         self.count, self.columns = count, columns
-        self._drawn = -1
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._draw(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._draw(trainer)
-
-    def _draw(self, trainer: L.Trainer) -> None:
-        refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
-        if refresh is None or refresh.last is None or refresh.count - 1 == self._drawn or not trainer.is_global_zero:
-            return
-        self._drawn = refresh.count - 1
-        grids = {"challenges": self.challenges(refresh.last), "samples": self.samples(refresh.last)}
-        folder = data_of(trainer).run_dir / "pictures"
+    def draw(self, trainer: L.Trainer, run_dir: Path, number: int, done: Refreshed) -> None:
+        grids = {"challenges": self.challenges(done), "samples": self.samples(done)}
+        folder = run_dir / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in grids.items():
             if picture is None:
                 continue
-            cv2.imwrite(str(folder / f"refresh_{self._drawn:03d}_{name}.png"), picture[..., ::-1])
+            cv2.imwrite(str(folder / f"refresh_{number:03d}_{name}.png"), picture[..., ::-1])
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.log_image(f"refresh/{name}", [picture], caption=[f"refresh {self._drawn}"])
+                    logger.log_image(f"refresh/{name}", [picture], caption=[f"refresh {number}"])
 
     def challenges(self, done: Refreshed) -> np.ndarray | None:
         """Green: labels. Blue and orange: the prediction's left and right. The number is Err, pixels of the crop."""

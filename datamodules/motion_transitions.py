@@ -37,7 +37,7 @@ from human.motion import mirror_pose, mirror_root
 from human.motion_skeleton import HUMANML3D
 from human.rng import generator
 from synth.captions import describe_motion, describe_poses
-from synth.pose_parts import PART_JOINTS, PARTS, between
+from synth.pose_parts import PART_JOINTS, PARTS, between, heading_of
 from synth.pose_space import PoseSpace, free_pose_space
 
 _VERSION = 1  # of what is made: raise it when the same settings make other motions
@@ -326,7 +326,7 @@ def assemble(
         place = np.full((len(pose), 3), np.nan) if segment.place is None else segment.place.copy()
         if len(whole.pose):
             held = len(whole.segments) == 1 and len(whole.pose) == HOLD_FRAMES
-            turn = heading_of(whole.pose[-1, 0]) + (0.0 if held else np.radians(rng.uniform(-1, 1) * config.turn))
+            turn = heading_of(whole.pose[-1, 0])[0] + (0.0 if held else np.radians(rng.uniform(-1, 1) * config.turn))
             pose, place = turned(pose, place, turn)
             frames = int(rng.integers(config.way[0], config.way[1] + 1))
             share = ease(frames, float(rng.uniform(0.7, 1.4)))
@@ -383,12 +383,6 @@ def _lift(path_T3: np.ndarray, free_T: np.ndarray, at: int, direction: int, by: 
         path_T3[row, 1] += by * share * share * (3 - 2 * share)
 
 
-def heading_of(root_3: np.ndarray) -> float:
-    """Turn about the vertical, applied last, of a pelvis rotation (radians)."""
-    _, y, _, w = Rotation.from_rotvec(root_3).as_quat()
-    return float(2 * np.arctan2(y, w)) if np.hypot(y, w) > 1e-6 else 0.0
-
-
 def turned(pose_T24x3: np.ndarray, place_T3: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """A motion turned about the vertical."""
     turn = Rotation.from_rotvec(angle * _UP)
@@ -399,7 +393,7 @@ def turned(pose_T24x3: np.ndarray, place_T3: np.ndarray, angle: float) -> tuple[
 
 def facing(pose_T24x3: np.ndarray, place_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A motion turned so that the heading of its first frame is zero."""
-    return turned(pose_T24x3, place_T3, -heading_of(pose_T24x3[0, 0]))
+    return turned(pose_T24x3, place_T3, -heading_of(pose_T24x3[0, 0])[0])
 
 
 def disturbed(

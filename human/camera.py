@@ -29,6 +29,17 @@ def project(points_BJ3: Tensor, intrinsics_B33: Tensor) -> Tensor:
     return torch.einsum("bij,bkj->bki", intrinsics_B33[:, :2], xy1)
 
 
+def level_flip(vectors: Tensor, dim: int = -1) -> Tensor:
+    """From a level camera's frame (y down, z forward) to the world's before it (y up, z towards the camera), or back:
+    half a turn about x.
+
+    Args:
+        vectors: (..., 3); or, with ``dim=-2``, rotation matrices (..., 3, 3) from a body's frame to one of the two.
+    """
+    signs = vectors.new_tensor([1.0, -1.0, -1.0])
+    return vectors * (signs if dim == -1 else signs[:, None])
+
+
 def weak_to_translation(weak_B3: Tensor, focal_B: Tensor, size: int) -> Tensor:
     """Weak-perspective (s, tx, ty) -> (B,3) translation in metres under the perspective camera.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.lbs import SMPL_PARENTS, forward_kinematics, tree_levels
 from human.rotations import nearest_rotation
 from human.skeleton import SMPL24
@@ -163,7 +164,7 @@ def _root_bones(rest: tuple[Tensor, ...], joints: tuple[Tensor, ...]) -> tuple[T
     at_rest = torch.stack([rest[c] - rest[0] for c in _ROOT_CHILDREN], 1)
     bones = torch.stack([joints[c] - joints[0] for c in _ROOT_CHILDREN], 1)
     length = at_rest.norm(dim=-1, keepdim=True)
-    upright = at_rest * at_rest.new_tensor([1.0, -1.0, -1.0])  # SMPL is y up, the camera y down
+    upright = level_flip(at_rest)  # SMPL is y up, the camera y down
     return at_rest, _or_else(bones, length, upright / length)
 
 

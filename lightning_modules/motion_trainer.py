@@ -3,22 +3,56 @@ number."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from human.checkpoints import check_state
 from human.errors import PosesynError
 from human.motion_skeleton import FeatureLayout, get_layout
 from human.rng import derive_seed
 from lightning_modules.optimisation import GroupPlan, Optimisation, lr_factor, make_optimizer
 
+_Network = TypeVar("_Network", bound=nn.Module)
 
-class MotionTrainer(L.LightningModule):
+
+def read_note(path: str | Path, key: str, what: str, config: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """The file, and note and weights of a Lightning checkpoint.
+
+    Args:
+        key: under which the trainer keeps its note.
+        what, config: the network and the config that trains it, for the error.
+
+    Raises:
+        PosesynError: no such file, a damaged one, or a checkpoint of something else.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise PosesynError(f"there is no checkpoint of a {what} at {file.absolute()}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file can be damaged in many ways
+        raise PosesynError(f"checkpoint {file} cannot be read ({type(error).__name__}): it is damaged") from error
+    if not isinstance(content, dict) or not {key, "state_dict"} <= content.keys():
+        raise PosesynError(f"{file} is no checkpoint of a {what} (trained with {config})")
+    return file, content[key], content["state_dict"]
+
+
+def restored(network: _Network, state: dict[str, Tensor], name: str, file: Path) -> _Network:
+    """``network`` with the weights that a trainer keeps under ``name``."""
+    own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+    check_state(own, network.state_dict(), file, type(network).__name__, "Was it trained with other sizes?")
+    network.load_state_dict(own)
+    return network
+
+
+class MotionTrainer(L.LightningModule, ABC):
     """Base of :class:`~lightning_modules.motion_vqvae.MotionVQVAETrainer` and
     :class:`~lightning_modules.motion_transformer.TextToMotionTrainer`.
 
@@ -49,9 +83,9 @@ class MotionTrainer(L.LightningModule):
         self.register_buffer("mean_F", torch.zeros(self.layout.size))
         self.register_buffer("std_F", torch.ones(self.layout.size))
 
+    @abstractmethod
     def trained(self) -> nn.Module:
         """The network that is trained."""
-        raise NotImplementedError
 
     @property
     def data(self) -> Any:

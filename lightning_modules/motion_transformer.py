@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from human.checkpoints import check_state
 from human.errors import PosesynError
 from human.motion_skeleton import get_layout
-from lightning_modules.motion_trainer import MotionTrainer, adam
+from lightning_modules.motion_trainer import MotionTrainer, adam, read_note, restored
 from lightning_modules.motion_vqvae import read_vqvae
 from lightning_modules.optimisation import Optimisation
 from synth.captions import load_text_encoder
@@ -186,26 +185,16 @@ class TextToMotionTrainer(MotionTrainer):
 
 def read_pair(path: str | Path) -> MotionPair:
     """Both networks of a checkpoint of :class:`TextToMotionTrainer`; nothing else is loaded, nor the text encoder."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise PosesynError(f"there is no checkpoint of a text-to-motion transformer at {file.absolute()}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        note, state = content[NOTE], content["state_dict"]
-    except KeyError as error:
-        raise PosesynError(
-            f"{file} is no checkpoint of a text-to-motion transformer (trained with configs/msm/t2m.yaml)"
-        ) from error
-    except Exception as error:  # a file can be damaged in many ways
-        raise PosesynError(f"checkpoint {file} cannot be read ({type(error).__name__}): it is damaged") from error
-    networks = {
-        "vqvae": MotionVQVAE(VQVAEConfig(**note["vqvae"])),
-        "transformer": TextToMotion(TransformerConfig(**note["transformer"])),
-    }
-    for name, network in networks.items():
-        own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-        check_state(own, network.state_dict(), file, type(network).__name__, "Was it trained with other sizes?")
-        network.load_state_dict(own)
+    file, note, state = read_note(path, NOTE, "text-to-motion transformer", "configs/msm/t2m.yaml")
+    vqvae = restored(MotionVQVAE(VQVAEConfig(**note["vqvae"])), state, "vqvae", file)
+    transformer = restored(TextToMotion(TransformerConfig(**note["transformer"])), state, "transformer", file)
     layout = get_layout(note["layout"])
-    both = (networks["vqvae"].eval(), networks["transformer"].eval())
-    return MotionPair(*both, note["text_encoder"], state["mean_F"], state["std_F"], layout.fps, layout.name)  # type: ignore[arg-type]
+    return MotionPair(
+        vqvae.eval(),
+        transformer.eval(),
+        note["text_encoder"],
+        state["mean_F"],
+        state["std_F"],
+        layout.fps,
+        layout.name,
+    )

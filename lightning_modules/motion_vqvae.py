@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from human.checkpoints import check_state
 from human.errors import PosesynError
 from human.motion_features import features_to_joints
 from lightning_modules.codebook_watch import CodebookWatch, codebook_use
-from lightning_modules.motion_trainer import MotionTrainer, adam
+from lightning_modules.motion_trainer import MotionTrainer, adam, read_note, restored
 from lightning_modules.optimisation import Optimisation
 from metrics.functional import mpjpe, pa_mpjpe
 from synth.msm.pair import MotionPair
@@ -192,19 +191,6 @@ def read_vqvae(path: str | Path) -> tuple[MotionVQVAE, Tensor, Tensor, str]:
     if file.suffix != ".ckpt":
         pair = MotionPair.load(path)
         return pair.vqvae, pair.mean_F, pair.std_F, pair.layout
-    if not file.is_file():
-        raise PosesynError(f"there is no checkpoint of a motion VQ-VAE at {file.absolute()}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        note, state = content[NOTE], content["state_dict"]
-    except KeyError as error:
-        raise PosesynError(
-            f"{file} is no checkpoint of a motion VQ-VAE (trained with configs/msm/vqvae.yaml)"
-        ) from error
-    except Exception as error:  # a file can be damaged in many ways
-        raise PosesynError(f"checkpoint {file} cannot be read ({type(error).__name__}): it is damaged") from error
-    network = MotionVQVAE(VQVAEConfig(**note["config"]))
-    own = {k.removeprefix("vqvae."): v for k, v in state.items() if k.startswith("vqvae.")}
-    check_state(own, network.state_dict(), file, "MotionVQVAE", "Was it trained with other sizes?")
-    network.load_state_dict(own)
+    file, note, state = read_note(file, NOTE, "motion VQ-VAE", "configs/msm/vqvae.yaml")
+    network = restored(MotionVQVAE(VQVAEConfig(**note["config"])), state, "vqvae", file)
     return network, state["mean_F"], state["std_F"], note["layout"]

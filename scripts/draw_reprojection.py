@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datamodules.readers import make_reader
 from human.body import BodyModel, load_body
-from human.camera import make_intrinsics
+from human.camera import level_flip, make_intrinsics
 from human.crop import crop_affine, square_box, transform_points, warp_image
 from human.fit import FitResult, fit_joints2d
 from human.motion import load_motion_bank
@@ -70,12 +70,11 @@ def draw(
     body: BodyModel, reference: ReferenceAppearance, fit: FitResult, pose_23x3: Tensor, root_3: Tensor, turn: float
 ) -> np.ndarray:
     """(H, W, 3) uint8: the person of the reference in another pose, feet on the same ground."""
-    upright = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # y up, facing us -> the camera's axes
     facing = rotvec_to_matrix(torch.tensor([[0.0, np.deg2rad(turn), 0.0]]).float())[0]
     lean = rotvec_to_matrix(root_3[None].float())[0]
     yaw = torch.atan2(lean[0, 2], lean[2, 2])
     unturned = rotvec_to_matrix(torch.stack([0 * yaw, -yaw, 0 * yaw])[None])[0] @ lean
-    orient = matrix_to_rotvec((upright @ facing @ unturned)[None])
+    orient = matrix_to_rotvec(level_flip(facing @ unturned, -2)[None])
     with torch.inference_mode():
         before = body(fit.betas, fit.body_pose, fit.global_orient, fit.transl).vertices[0]
         verts = body(fit.betas, pose_23x3[None].float(), orient).vertices

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from human.body import BodyModel, load_body
-from human.camera import make_intrinsics
+from human.camera import level_flip, make_intrinsics
 from human.raster import interpolate, rasterise, vertex_normals
 from human.rotations import rotvec_to_matrix
 from human.shading import compose, constant_light, directional_light, shade, supersampled_intrinsics
@@ -54,7 +54,7 @@ def wear(body: BodyModel, texture: np.ndarray, shown: np.ndarray, yaw: float) ->
     """(H, W, 3) uint8: the body in a texture, arms half down, skin where the picture showed nothing."""
     pose = torch.zeros(1, 23, 3)
     pose[0, 15, 2], pose[0, 16, 2] = -0.8, 0.8
-    upright = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ rotvec_to_matrix(torch.tensor([[0.0, yaw, 0.0]]))[0]
+    upright = level_flip(rotvec_to_matrix(torch.tensor([[0.0, yaw, 0.0]]))[0], -2)
     with torch.inference_mode():
         rest = body(torch.zeros(1, 10), torch.zeros(1, 23, 3), torch.zeros(1, 3)).vertices
         posed = body(torch.zeros(1, 10), rotvec_to_matrix(pose), upright[None]).vertices + torch.tensor([0, -0.06, 4.2])

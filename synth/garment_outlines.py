@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.raster import rasterise
 from human.rotations import rotvec_to_matrix
@@ -105,7 +106,7 @@ class _View:
             pose[0, SMPL24.index(f"{side}_shoulder") - 1, 2] = sign * np.deg2rad(angle)
         with torch.no_grad():
             vertices = body(torch.zeros(1, 10), rotvec_to_matrix(pose), torch.zeros(1, 3)).vertices
-        camera = vertices * torch.tensor([1.0, -1.0, -1.0]) + torch.tensor([0.0, 0.0, _FAR])
+        camera = level_flip(vertices) + torch.tensor([0.0, 0.0, _FAR])
         focal = _FAR * _SIDE / SIDE
         intrinsics = torch.tensor(
             [[focal, 0, -LEFT * _SIDE / SIDE - 0.5], [0, focal, TOP * _SIDE / SIDE - 0.5], [0, 0, 1]]

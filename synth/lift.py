@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.fit import fit_joints2d
-from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
+from human.rotations import matrix_to_rotvec, rotvec_to_matrix
 from human.skeleton import get_skeleton
 from synth.pose_validity import is_valid
 
@@ -124,9 +125,7 @@ def lift_poses(
 
 def camera_to_upright(global_orient_N3: Tensor) -> Tensor:
     """Pelvis rotations (N, 3) in the camera's frame (y down, z away) in a frame with y up in which +z is towards it."""
-    half_turn = rotation_about("x", torch.tensor(torch.pi, dtype=torch.float64))
-    turned = half_turn @ rotvec_to_matrix(global_orient_N3.double())
-    return matrix_to_rotvec(turned).to(global_orient_N3.dtype)
+    return matrix_to_rotvec(level_flip(rotvec_to_matrix(global_orient_N3.double()), -2)).to(global_orient_N3.dtype)
 
 
 def _looking_at(centre_N2: np.ndarray, size_N: np.ndarray, usable_N: np.ndarray, field_of_view: float) -> np.ndarray:

@@ -28,11 +28,21 @@ PART_JOINTS: tuple[tuple[int, ...], ...] = tuple(tuple(SMPL24.indices(*joints)) 
 
 def without_heading(root_N3: np.ndarray) -> np.ndarray:
     """Pelvis rotations (N, 3) with the turn about the vertical (y, applied last) taken out: swing-twist."""
+    return (_twist(root_N3).inv() * Rotation.from_rotvec(np.asarray(root_N3, np.float64).reshape(-1, 3))).as_rotvec()
+
+
+def heading_of(root_N3: np.ndarray) -> np.ndarray:
+    """(N,) radians, -pi to pi: what :func:`without_heading` takes out; 0 where it is not defined, as for one who hangs
+    head down.
+    """
+    return _twist(root_N3).as_rotvec()[:, 1]
+
+
+def _twist(root_N3: np.ndarray) -> Rotation:
     q = Rotation.from_rotvec(np.asarray(root_N3, np.float64).reshape(-1, 3)).as_quat()
     twist = q * [0.0, 1.0, 0.0, 1.0]
     length = np.linalg.norm(twist, axis=1, keepdims=True)
-    twist = np.where(length > 1e-6, twist / np.maximum(length, 1e-6), [0.0, 0.0, 0.0, 1.0])
-    return (Rotation.from_quat(twist).inv() * Rotation.from_quat(q)).as_rotvec()
+    return Rotation.from_quat(np.where(length > 1e-6, twist / np.maximum(length, 1e-6), [0.0, 0.0, 0.0, 1.0]))
 
 
 def features(pose_N24x3: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ finds and reads a user's copy); "packaged:pose_prior_free" is a small one of our
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ class PosePriorConfig:
             )
 
 
-class PosePrior(nn.Module):
+class PosePrior(nn.Module, ABC):
     """What both versions share; made by :func:`make_pose_prior` or read by
     :func:`synth.pose_prior_files.load_pose_prior`."""
 
@@ -72,13 +73,13 @@ class PosePrior(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def encode(self, pose_BJ3: Tensor) -> Posterior:
         """(B, 21, 3) rotation vectors to the posterior of their codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sixd(self, latent_BZ: Tensor) -> Tensor:
         """(B, 126): two columns of each joint's rotation, entry by entry."""
-        raise NotImplementedError
 
     def decode(self, latent_BZ: Tensor) -> Tensor:
         """(B, 21, 3, 3) rotations."""

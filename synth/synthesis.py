@@ -191,6 +191,28 @@ class Variation:
         return Synthesised(made.betas, made.body_pose, made.global_orient, made.fit, report=report)
 
 
+def fall_back(
+    made: Synthesised,
+    lost_S: Tensor,
+    challenges: Challenges,
+    slot_challenge_S: np.ndarray,
+    seeds: list[int],
+    body: BodyModel,
+    other: Synthesiser,
+) -> Synthesised:
+    """``made`` with ``other``'s poses in the slots that are ``lost``; the report counts ``slots`` and ``fell_back``."""
+    slots = np.flatnonzero(lost_S.numpy())
+    made = replace(made, report={"slots": len(seeds), "fell_back": len(slots)} | made.report)
+    if len(slots) == 0:
+        return made
+    theirs = other.synthesise(challenges, slot_challenge_S[slots], [seeds[s] for s in slots], body)
+    values = {}
+    for name in ("betas", "body_pose", "global_orient", "fit"):
+        values[name] = getattr(made, name).clone()
+        values[name][lost_S] = getattr(theirs, name).to(values[name].dtype)
+    return replace(made, **values)
+
+
 def without_nan(predictions: Prediction) -> tuple[Prediction, int]:
     """Predictions that are not finite become a person who stands before the camera; and how many did."""
     broken = ~predictions.finite

@@ -16,6 +16,8 @@ import torch
 from hypothesis import settings
 from scipy.io import savemat
 
+from human.body_folders import VARIABLE
+
 # Two test processes side by side get a core each (`make test`).
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # No time limit for an example (test machines are shared), the same examples every time, no folder of old ones.
@@ -40,6 +42,15 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data not found at {path}")
     return path
+
+
+@pytest.fixture
+def no_licensed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the only one in which licensed files are looked for."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv("POSESYN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 
 from human.body import BodyModel
 from human.rng import generator
-from synth.alternatives.base import candidate_seeds, check_best_of, choose, fall_back
+from synth.alternatives.base import candidate_seeds, check_best_of, finish
 from synth.pose_augmentation import PoseAugmentation
 from synth.pose_prior_files import PACKAGED, shared_pose_prior, weights_hash
 from synth.synthesis import SYNTHESISERS, Challenges, Synthesised, Variation, settings_hash, without_nan
@@ -80,6 +80,13 @@ class LatentNoise:
         moved = self.augmentation.apply(
             self.prior, sound.betas[mine], sound.body_pose[mine], sound.global_orient[mine], noise
         )
-        made = choose(challenges, slot_challenge_S, moved.betas, moved.body_pose, moved.global_orient, body)
-        broken = ~challenges.predictions.finite
-        return fall_back(made, broken, challenges, slot_challenge_S, seeds, body, self.other)
+        return finish(
+            challenges,
+            slot_challenge_S,
+            seeds,
+            moved.betas,
+            moved.body_pose,
+            moved.global_orient,
+            body,
+            self.other,
+        )

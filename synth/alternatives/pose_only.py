@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from human.body import BodyModel
-from synth.alternatives.base import choose, fall_back
+from synth.alternatives.base import finish
 from synth.synthesis import SYNTHESISERS, Challenges, Synthesised, Variation, settings_hash, without_nan
 from synth.variation import VariationConfig
 
@@ -34,6 +34,6 @@ class PoseOnly:
     ) -> Synthesised:
         sound, _ = without_nan(challenges.predictions)
         mine = sound[torch.from_numpy(slot_challenge_S)]
-        made = choose(challenges, slot_challenge_S, mine.betas, mine.body_pose, mine.global_orient, body)
-        broken = ~challenges.predictions.finite
-        return fall_back(made, broken, challenges, slot_challenge_S, seeds, body, self.other)
+        return finish(
+            challenges, slot_challenge_S, seeds, mine.betas, mine.body_pose, mine.global_orient, body, self.other
+        )

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.rng import derive_seed, generator
-from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix, swing_twist
-from synth.alternatives.base import candidate_seeds, check_best_of, choose, fall_back
+from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
+from synth.alternatives.base import candidate_seeds, check_best_of, finish
+from synth.lift import camera_to_upright
+from synth.pose_parts import heading_of
 from synth.pose_space import PoseSpace, free_pose_space
 from synth.scene import in_fixed_batches
 from synth.synthesis import SYNTHESISERS, Challenges, Synthesised, Variation, settings_hash, without_nan
@@ -72,16 +75,16 @@ class SampledPoses:
             turn = heading(sound.global_orient)[mine]
         else:
             turn = torch.tensor([generator("heading", s).uniform(-np.pi, np.pi) for s in drawn])
-        made = choose(
+        return finish(
             challenges,
             slot_challenge_S,
+            seeds,
             sound.betas[mine],
             torch.from_numpy(pose),
             in_camera(torch.from_numpy(tilt), turn),
             body,
+            self.other,
         )
-        broken = ~challenges.predictions.finite
-        return fall_back(made, broken, challenges, slot_challenge_S, seeds, body, self.other)
 
 
 def heading(orient_B3: Tensor) -> Tensor:
@@ -90,9 +93,8 @@ def heading(orient_B3: Tensor) -> Tensor:
     """
     if len(orient_B3) == 0:
         return orient_B3.new_zeros(0)
-    (world,) = in_fixed_batches(lambda r: (matrix_to_rotvec(_upright() @ rotvec_to_matrix(r)),), orient_B3)
-    _, twist = swing_twist(world, torch.tensor([0.0, 1.0, 0.0]))
-    return twist[:, 1]
+    (upright,) = in_fixed_batches(lambda r: (camera_to_upright(r),), orient_B3)
+    return torch.from_numpy(heading_of(upright.numpy())).to(orient_B3)
 
 
 def in_camera(tilt_B3: Tensor, turn_B: Tensor) -> Tensor:
@@ -103,11 +105,6 @@ def in_camera(tilt_B3: Tensor, turn_B: Tensor) -> Tensor:
         return tilt_B3
 
     def placed(tilt: Tensor, turn: Tensor) -> tuple[Tensor]:
-        return (matrix_to_rotvec(_upright() @ rotation_about("y", turn) @ rotvec_to_matrix(tilt)),)
+        return (matrix_to_rotvec(level_flip(rotation_about("y", turn) @ rotvec_to_matrix(tilt), -2)),)
 
     return in_fixed_batches(placed, tilt_B3, turn_B.to(tilt_B3))[0]
-
-
-def _upright() -> Tensor:
-    """From the world's frame, y up, to a level camera's, y down, and back."""
-    return torch.diag(torch.tensor([1.0, -1.0, -1.0]))

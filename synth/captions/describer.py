@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from human.camera import level_flip
 from human.rng import key_hash
 from synth.captions.activities import doing
 from synth.captions.base import CAPTIONERS, CaptionRequest
@@ -228,7 +230,7 @@ def describe_poses(
 
 def joints_of(joints3d_BJ3: object) -> np.ndarray:
     """(B,22,3) y up from joints in a camera's frame (x right, y down, z forward), the camera held level."""
-    return as_joints(joints3d_BJ3)[:, :JOINTS] * np.array([1.0, -1.0, -1.0])
+    return level_flip(torch.from_numpy(as_joints(joints3d_BJ3)[:, :JOINTS])).numpy()
 
 
 @CAPTIONERS.register("describer")

@@ -7,6 +7,7 @@ the text half of CLIP ViT-B/32 (Radford et al., ICML 2021; 512 numbers), as T2M-
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,21 +43,11 @@ def load_text_encoder(name: str = "minilm", **settings: Any) -> TextEncoder:
     return TEXT_ENCODERS.get(name)(**settings)
 
 
-def transformers() -> Any:
-    """The library, or one error that says how to get it."""
-    try:
-        import transformers as library
-    except ImportError as error:
-        raise PosesynError(
-            f"captions need the package transformers, which cannot be imported ({error}): pip install transformers"
-        ) from error
-    return library
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars of transformers while a model is loaded from disk."""
-    bars = transformers().utils.logging
+    from transformers.utils import logging as bars
+
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
@@ -66,18 +57,19 @@ def quiet() -> Iterator[None]:
             bars.enable_progress_bar()
 
 
-class CachedEncoder:
+class CachedEncoder(ABC):
     """Batches, remembers and orders; subclasses embed a few distinct texts at once."""
 
     name = ""
     dim = 0
+    model: Any  # of transformers
 
     def __init__(self, batch_size: int = 64, device: str | torch.device = "cpu") -> None:
         self.batch_size, self.device = batch_size, torch.device(device)
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def _embed(self, texts: list[str]) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _embed(self, texts: list[str]) -> Tensor: ...
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """(B, dim) float32 on the CPU. An empty or blank text is encoded as the empty text; never an error."""
@@ -114,11 +106,12 @@ class MiniLM(CachedEncoder):
         self, folder: str | Path | None = None, batch_size: int = 64, device: str | torch.device = "cpu"
     ) -> None:
         super().__init__(batch_size, device)
-        library = transformers()
+        import transformers  # imported where it is used: it takes seconds
+
         where = str(folder or fetch("minilm"))
         with quiet():
-            self.tokenizer = library.AutoTokenizer.from_pretrained(where, local_files_only=True)
-            self.model = library.AutoModel.from_pretrained(where, local_files_only=True, dtype=torch.float32)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=True)
+            self.model = transformers.AutoModel.from_pretrained(where, local_files_only=True, dtype=torch.float32)
         self.model.to(self.device).eval().requires_grad_(False)
         self.dim = int(self.model.config.hidden_size)
 
@@ -155,12 +148,13 @@ class ClipText(CachedEncoder):
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__(batch_size, device)
-        library = transformers()
-        where = {"local_files_only": local_files_only}
+        import transformers  # imported where it is used: it takes seconds
+
+        where: dict[str, Any] = {"local_files_only": local_files_only}
         try:
             with quiet():
-                self.tokenizer = library.AutoTokenizer.from_pretrained(checkpoint, **where)
-                self.model = library.CLIPTextModelWithProjection.from_pretrained(
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, **where)
+                self.model = transformers.CLIPTextModelWithProjection.from_pretrained(
                     checkpoint, dtype=torch.float32, **where
                 )
         except (OSError, ValueError) as error:

@@ -23,7 +23,7 @@ from human.rng import key_hash
 from synth.captions.answers import clean_answer
 from synth.captions.base import CAPTIONERS, CaptionRequest
 from synth.captions.describer import VERSION, Describer
-from synth.captions.text_encoders import first_line, transformers
+from synth.captions.text_encoders import first_line
 
 log = logging.getLogger(__name__)
 RECOMMENDED = "Qwen/Qwen3-VL-2B-Instruct"
@@ -96,13 +96,14 @@ class VisionLanguageCaptioner:
     # ------------------------------------------------------------------------------------------------ the model
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        library = transformers()
+        import transformers
+
         where: dict[str, Any] = {"local_files_only": self.local_files_only}
         if self.revision:
             where["revision"] = self.revision
         try:
-            processor = library.AutoProcessor.from_pretrained(self.checkpoint, **where)
-            model = library.AutoModelForImageTextToText.from_pretrained(
+            processor = transformers.AutoProcessor.from_pretrained(self.checkpoint, **where)
+            model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
                 self.checkpoint, dtype=getattr(torch, self.dtype), **where
             )
         except (OSError, ValueError, ImportError) as error:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.fit import fit_joints3d
 from human.motion_features import turn_about_y
 from human.prediction import Prediction
 from human.raster import rasterise, vertex_normals
 from human.shading import compose, constant_light, directional_light, shade
-from synth.msm.start import to_world
 from synth.synthesis import Film
 
 FRAMES = 8
@@ -75,7 +75,7 @@ def film_strip(
         seen = turn_about_y(posed - place[:, None], torch.full((len(shown),), film.heading))
         middle = seen.new_tensor([0.0, 0.45 * _TALL, 0.0])
         colours = [_HELD if f < film.prefix else _NEW for f in shown]
-        for tile, f, at in zip(_drawn(to_world(seen - middle), body.faces, colours, side), shown, place, strict=True):
+        for tile, f, at in zip(_drawn(level_flip(seen - middle), body.faces, colours, side), shown, place, strict=True):
             _label(tile, f"{f / film.fps:.1f} s  {float(at.norm()):.1f} m")
             if f in film.picked:
                 cv2.rectangle(tile, (1, 1), (side - 2, side - 2), _PICKED, 3)

@@ -8,7 +8,7 @@ motion leaves the wrong pose without a jump. Only the frames that are shown are 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.fit import fit_joints3d
 from human.motion_features import features_to_joints, heading, turn_about_y
@@ -34,9 +35,19 @@ from synth.msm.orientation import Keep, camera_from_motion
 from synth.msm.pair import MotionPair
 from synth.msm.picking import SELECTS, Select, pick_by_labels, pick_uniform, usable_frames
 from synth.msm.sampling import Sampling
-from synth.msm.start import Starts, start_poses, to_world
+from synth.msm.start import Starts, start_poses
 from synth.scene import in_fixed_batches
-from synth.synthesis import SYNTHESISERS, Challenges, Clips, Film, Synthesised, Variation, settings_hash, without_nan
+from synth.synthesis import (
+    SYNTHESISERS,
+    Challenges,
+    Clips,
+    Film,
+    Synthesised,
+    Variation,
+    fall_back,
+    settings_hash,
+    without_nan,
+)
 from synth.variation import VariationConfig, image_error
 
 _SLOTS = 64  # slots whose motions are in memory together
@@ -164,26 +175,26 @@ class MSM:
             self._motions(rows, made, filmed)
         self._fit(made, body)
         report: dict[str, float | int] = {
-            "slots": len(seeds),
-            "fell_back": int((~made.ok_S).sum()),
             **made.reasons,
             "captions_replaced": self.captioner.replaced - replaced,
             "motion_codes": _mean(made.lengths),
             "foot_slide": _mean(made.slides),
             "fit_mm": 1000 * _mean(made.residual_S[made.ok_S].tolist()),
         }
-        betas, fit = made.starts.betas[made.challenge_S], made.error2d_S
-        pose, orient = made.pose_S, made.orient_S
-        lost = np.flatnonzero(~made.ok_S.numpy())
-        if len(lost):
-            other = self.fallback.synthesise(challenges, slot_challenge_S[lost], [seeds[s] for s in lost], body)
-            betas[lost], pose[lost], orient[lost], fit[lost] = (
-                other.betas, other.body_pose, other.global_orient, other.fit,
-            )  # fmt: skip
-        clips = None
-        if made.clips is not None:
-            clips = hold_where_unknown(made.clips.of(self.pair.fps), pose, orient)
-        return Synthesised(betas, pose, orient, fit, tuple(made.captions), report, tuple(made.films), clips)
+        out = Synthesised(
+            made.starts.betas[made.challenge_S],
+            made.pose_S,
+            made.orient_S,
+            made.error2d_S,
+            tuple(made.captions),
+            report,
+            tuple(made.films),
+        )
+        out = fall_back(out, ~made.ok_S, challenges, slot_challenge_S, seeds, body, self.fallback)
+        if made.clips is None:
+            return out
+        clips = hold_where_unknown(made.clips.of(self.pair.fps), out.body_pose, out.global_orient)
+        return replace(out, clips=clips)
 
     def _captioned(
         self, challenges: Challenges, slot_challenge_S: np.ndarray, seeds: list[int], body: BodyModel
@@ -231,7 +242,7 @@ class MSM:
         frames = joints_MTJ3.shape[1]
         usable_SC = usable_MT.view(len(rows_S), many * frames)
         if self.select == "labels":
-            seen = to_world(turn_about_y(joints_MTJ3, made.starts.heading[of_M]))
+            seen = level_flip(turn_about_y(joints_MTJ3, made.starts.heading[of_M]))
             error_SC = made.label_error(rows_S, seen.reshape(len(rows_S), many * frames, JOINTS, 3))
             chosen_S = pick_by_labels(error_SC, usable_SC)
             least_S = error_SC.gather(1, chosen_S.clamp_min(0)[:, None])[:, 0]

@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from human.camera import level_flip
 from human.errors import PosesynError
 
 Keep = Literal["full", "heading"]
@@ -100,8 +101,7 @@ def camera_from_motion(first_B33: Tensor, reference_B33: Tensor, *, keep: Keep =
         return reference_B33 @ first_B33.mT
     if keep != "heading":
         raise PosesynError(f"keep must be 'full' or 'heading', got {keep!r}")
-    half_turn = torch.tensor([1.0, -1.0, -1.0]).to(first_B33)  # about x: y up to y down, +z to towards the camera
-    rest = half_turn[:, None] * (reference_B33 @ first_B33.mT)
+    rest = level_flip(reference_B33 @ first_B33.mT, -2)
     # The turn about y that is nearest to ``rest``: it has the greatest trace(turn^T rest).
     sin, cos = rest[:, 0, 2] - rest[:, 2, 0], rest[:, 0, 0] + rest[:, 2, 2]
     size = torch.hypot(sin, cos)
@@ -109,7 +109,7 @@ def camera_from_motion(first_B33: Tensor, reference_B33: Tensor, *, keep: Keep =
     sin, cos = (torch.where(free, value, part / size.clamp_min(1e-6)) for part, value in ((sin, 0.0), (cos, 1.0)))
     zero, one = torch.zeros_like(sin), torch.ones_like(sin)
     turn = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], -1).unflatten(-1, (3, 3))
-    return half_turn[:, None] * turn
+    return level_flip(turn, -2)
 
 
 def _check_orientations(orient_BT33: Tensor, reference_B33: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from human.body import BodyModel
+from human.camera import level_flip
 from human.motion_features import HUMANML3D, canonicalise, joints_to_features
 from human.motion_joints import body_to_joints22
 from human.motion_skeleton import bone_lengths, uniform_skeleton
@@ -46,7 +47,7 @@ def start_poses(predictions: Prediction, body: BodyModel, pair: MotionPair, fram
     """
     betas = predictions.betas.clamp(-2.5, 2.5)
     seen = body_to_joints22(body, betas, predictions.body_pose, predictions.global_orient).cpu()
-    upright = to_world(seen)[:, None]
+    upright = level_flip(seen)[:, None]
     standing = canonicalise(uniform_skeleton(upright, upright.new_tensor(HUMANML3D.bone_lengths)))
 
     def encode(joints_B1J3: Tensor) -> tuple[Tensor]:
@@ -54,10 +55,5 @@ def start_poses(predictions: Prediction, body: BodyModel, pair: MotionPair, fram
         return (pair.encode(features.to(pair.mean_F)).cpu(),)
 
     (codes,) = in_fixed_batches(encode, standing.joints)
-    facing = rotation_about("y", -standing.heading_B) @ to_world(rotvec_to_matrix(predictions.global_orient).mT).mT
+    facing = rotation_about("y", -standing.heading_B) @ level_flip(rotvec_to_matrix(predictions.global_orient), -2)
     return Starts(codes, matrix_to_rotvec(facing), standing.heading_B, bone_lengths(seen), betas)
-
-
-def to_world(vectors: Tensor) -> Tensor:
-    """(..., 3) from a level camera's frame (y down, z forward) to the world's (y up, towards the camera), or back."""
-    return vectors * vectors.new_tensor([1.0, -1.0, -1.0])

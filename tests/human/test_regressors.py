@@ -46,14 +46,12 @@ def write(path: Path, content: np.ndarray) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(no_licensed_files: Path) -> Path:
     """The only search folder, as SPIN's fetch_data.sh leaves it."""
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    monkeypatch.setattr("human.regressors.search_folders", lambda: [tmp_path])
-    (tmp_path / "data").mkdir()
+    (no_licensed_files / "data").mkdir()
     for file in FILES.values():
-        write(tmp_path / "data" / file.file, rows(len(file.joints)))
-    return tmp_path
+        write(no_licensed_files / "data" / file.file, rows(len(file.joints)))
+    return no_licensed_files
 
 
 def vertices_of(body: BodyModel, batch: int = 3) -> torch.Tensor:

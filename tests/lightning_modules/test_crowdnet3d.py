@@ -277,14 +277,12 @@ def test_vposers_own_folder(reference: Reference, original: CrowdNet3D, tmp_path
         assert crowd(**tiny).vposer.loaded
 
 
-def test_vposer_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSESYN_BODY_MODELS", str(tmp_path))
-    monkeypatch.setattr("synth.pose_prior_files.search_folders", lambda: [tmp_path])
+def test_vposer_that_is_not_there(no_licensed_files: Path) -> None:
     model = crowd(pose_head="vposer", pose2d="labels")
     with pytest.raises(PosesynError, match=r"VPoser v1.*sixd"):
         model.predict(rendered_people(range(1)))
     with pytest.raises(PosesynError, match="snapshots"):
-        crowd(pose_head="vposer", vposer=str(tmp_path))
+        crowd(pose_head="vposer", vposer=str(no_licensed_files))
 
 
 # -- what users mistype ----------------------------------------------------------------------------------------------

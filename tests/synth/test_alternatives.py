@@ -84,7 +84,7 @@ def test_a_prediction_that_is_not_finite_is_counted_and_replaced(some: Challenge
     pose[1] = torch.nan
     broken = replace(some, predictions=replace(some.predictions, body_pose=pose))
     whole, made, other = make(name, some), make(name, broken), make("variation", broken)
-    assert made.report == {"not_finite": 1}
+    assert made.report == {"slots": 6, "fell_back": 2, "not_finite": 1}
     for key, value in parts(made).items():
         assert torch.equal(value[[1, 5]], parts(other)[key][[1, 5]]), key
         sound = [0, 2, 3, 4]

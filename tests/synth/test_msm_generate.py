@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.motion_joints import body_to_joints22
 from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
@@ -18,7 +19,7 @@ from synth.msm.film import film_strip, shown_frames
 from synth.msm.generate import MSM
 from synth.msm.pair import MotionPair
 from synth.msm.picking import pick_by_labels, pick_uniform, usable_frames
-from synth.msm.start import start_poses, to_world
+from synth.msm.start import start_poses
 from synth.synthesis import Challenges, Synthesised
 from synth.synthesisers import make_synthesiser
 from tests.synth.motion_pairs import save_pair, tiny_pair
@@ -74,7 +75,7 @@ def test_the_held_pose_is_the_predicted_one() -> None:
     seen = body_to_joints22(BODY, starts.betas, some.predictions.body_pose, some.predictions.global_orient)
     # The pose in the motion's frame, turned by the heading and to the camera's axes, is the predicted one.
     own = body_to_joints22(BODY, starts.betas, some.predictions.body_pose, starts.orient)
-    back = to_world((rotation_about("y", starts.heading)[:, None] @ own[..., None])[..., 0])
+    back = level_flip((rotation_about("y", starts.heading)[:, None] @ own[..., None])[..., 0])
     torch.testing.assert_close(back, seen, rtol=0, atol=1e-5)
     across = own[:, 1] - own[:, 2]  # left hip to the person's left, which is +x of one who faces +z
     assert (across[:, 0] > 0).all()

@@ -75,14 +75,13 @@ def test_official_files_give_what_the_original_says(version: str, tmp_path: Path
     assert_parity(prior.decode(2 * seeded_tensor([4, 32], seed, "code")), said["rotation"], "rotation")
 
 
-def test_official_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synth.pose_prior_files.search_folders", lambda: [tmp_path])
+def test_official_folders_are_found(no_licensed_files: Path) -> None:
     with pytest.raises(PosesynError, match=r"smpl-x\.is\.tue"):
         load_pose_prior("vposer")
-    official_folder("v1", tmp_path / "VPOSER_CKPT")
+    official_folder("v1", no_licensed_files / "VPOSER_CKPT")
     assert load_pose_prior("vposer").config.kind == "v1"
     assert find_vposer("v2") is None
-    official_folder("v2", tmp_path / "V02_05")
+    official_folder("v2", no_licensed_files / "V02_05")
     assert load_pose_prior("vposer").config.kind == "v2"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from human.camera import level_flip
 from human.errors import PosesynError
 from human.prediction import Prediction
 from synth.captions import CaptionRequest, load_captioner
 from synth.captions.answers import clean_answer
 from synth.captions.vlm import VisionLanguageCaptioner, load_prompt
 from tests.synth.captions.poses import posed
-from tests.synth.captions.tiny_models import save_llava, save_qwen2_vl
-
-pytest.importorskip("transformers")
+from tests.synth.captions.tiny_models import save_llava, save_qwen2_vl, say
 
 STANDS = "a person is standing with both arms at the sides"
 
@@ -27,7 +25,7 @@ STANDS = "a person is standing with both arms at the sides"
 def prediction(count: int) -> Prediction:
     """``count`` persons who stand before a level camera."""
     joints = torch.zeros(count, 32, 3)
-    joints[:, :22] = torch.tensor(posed(), dtype=torch.float32) * torch.tensor([1.0, -1.0, -1.0])
+    joints[:, :22] = level_flip(torch.tensor(posed(), dtype=torch.float32))
     rest = {name: torch.zeros(count, *shape) for name, shape in SHAPES.items()}
     return Prediction(joints3d=joints, **rest)
 
@@ -101,57 +99,49 @@ def test_bfloat16_is_what_runs(folders: dict[str, Path]) -> None:
     assert "_loaded" not in vlm.__dict__
 
 
+ANSWERS = {
+    "": STANDS,
+    "A person is running.": "a person is running",
+    "In this image, a man is doing a cartwheel. He wears a red shirt.": "a man is doing a cartwheel",
+    "人は走っている": STANDS,
+    "jumping jumping jumping jumping jumping jumping": STANDS,
+    "I'm sorry, I cannot describe the person.": STANDS,
+    "a person " + "walks and turns and jumps over the long wall " * 12: STANDS,
+}
+
+
 @pytest.fixture
-def says(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., VisionLanguageCaptioner]:
-    """A captioner whose model's answers are given (a random model cannot be made to say them)."""
-
-    def make(*answers: str) -> VisionLanguageCaptioner:
-        vlm = captioner(folders["llava"])
-        monkeypatch.setattr(vlm, "ask", lambda images: list(answers))
-        return vlm
-
-    return make
+def talker(tmp_path: Path) -> VisionLanguageCaptioner:
+    """A captioner whose model can be made to say any of :data:`ANSWERS`."""
+    return captioner(save_llava(tmp_path, [a for a in ANSWERS if a]))
 
 
-def test_bad_answers_are_cleaned_or_replaced_and_counted(says: Callable[..., VisionLanguageCaptioner]) -> None:
-    vlm = says(
-        "",
-        "A person is running.",
-        "In this image, a man is doing a cartwheel. He wears a red shirt.",
-        "人は走っている",
-        "jumping jumping jumping jumping jumping jumping",
-        "I'm sorry, I cannot describe the person.",
-        "a person " + "walks and turns and jumps over the long wall " * 12,
-    )
-    assert vlm.caption(request(7)) == [
-        STANDS,
-        "a person is running",
-        "a man is doing a cartwheel",
-        STANDS,
-        STANDS,
-        STANDS,
-        STANDS,
-    ]
-    assert (vlm.replaced, vlm.cleaned) == (5, 1)
+def test_bad_answers_are_cleaned_or_replaced_and_counted(talker: VisionLanguageCaptioner) -> None:
+    processor, model = talker._loaded
+    for answer, caption in ANSWERS.items():
+        say(model, processor.tokenizer, answer)
+        assert talker.caption(request(1)) == [caption]
+    assert (talker.replaced, talker.cleaned) == (5, 1)
 
 
 def test_a_failing_batch_is_asked_one_by_one_and_never_fatal(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    talker: VisionLanguageCaptioner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vlm = captioner(folders["llava"])
+    processor, model = talker._loaded
+    say(model, processor.tokenizer, "A person is running.")
 
-    def ask(images: torch.Tensor) -> list[str]:
-        if len(images) > 1 or images.max() == 0:
-            raise torch.cuda.OutOfMemoryError("out of memory")
-        return ["a person runs forward"]
+    def fail(_tower: Any, args: Any, named: dict[str, Any]) -> None:
+        pixels = args[0] if args else named["pixel_values"]
+        if len(pixels) > 1 or bool((pixels.amax((-1, -2)) == pixels.amin((-1, -2))).all()):
+            raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(vlm, "ask", ask)
+    model.model.vision_tower.register_forward_pre_hook(fail, with_kwargs=True)
     asked = request(3)
     assert asked.images_B3HW is not None
     asked.images_B3HW[1] = 0
     with caplog.at_level(logging.WARNING):
-        assert vlm.caption(asked) == ["a person runs forward", STANDS, "a person runs forward"]
-    assert vlm.replaced == 1
+        assert talker.caption(asked) == ["a person is running", STANDS, "a person is running"]
+    assert talker.replaced == 1
     assert "out of memory" in caplog.text
 
 

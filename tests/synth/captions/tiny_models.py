@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,12 +17,12 @@ TEMPLATE = (
 )
 
 
-def tokenizer(**more: str) -> object:
-    """Words of :data:`SAID`, anything else unknown."""
+def tokenizer(answers: Sequence[str] = ()) -> Any:
+    """Words of :data:`SAID` and whole answers, anything else unknown."""
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, "<unk>", *dict.fromkeys(SAID.split()), "user", "assistant"]
+    words = [*SPECIAL, "<unk>", *dict.fromkeys(SAID.split()), "user", "assistant", *answers]
     model = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -30,7 +32,6 @@ def tokenizer(**more: str) -> object:
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=SPECIAL[3:],
-        **more,
     )
 
 
@@ -66,12 +67,12 @@ def save_qwen2_vl(folder: Path) -> Path:
     return folder
 
 
-def save_llava(folder: Path) -> Path:
-    """A LLaVA of CLIP and Llama, two layers each: the paper's kind of model."""
+def save_llava(folder: Path, answers: Sequence[str] = ()) -> Path:
+    """A LLaVA of CLIP and Llama, two layers each: the paper's kind of model. ``answers``: what :func:`say` may set."""
     import transformers as t
 
     torch.manual_seed(0)
-    words = tokenizer()
+    words = tokenizer(answers)
     config = t.LlavaConfig(
         vision_config=t.CLIPVisionConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28,
@@ -94,3 +95,20 @@ def save_llava(folder: Path) -> Path:
         chat_template=TEMPLATE.replace("IMAGE", "<image> "),
     ).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def say(llava: Any, words: Any, answer: str) -> None:
+    """Set a LLaVA's weights so that it says ``answer``, one of those it was saved with or "", whatever it is shown.
+
+    Each next word follows from the word before alone: "assistant", then the answer, then the end.
+    """
+    for layer in llava.model.language_model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    embedding, head = llava.get_input_embeddings().weight, llava.lm_head.weight
+    head.zero_()
+    spoken = [words.convert_tokens_to_ids("assistant"), *([words.convert_tokens_to_ids(answer)] if answer else [])]
+    for axis, (word, following) in enumerate(zip(spoken, [*spoken[1:], words.eos_token_id], strict=True)):
+        embedding[word] = torch.eye(embedding.shape[1])[axis]
+        head[following, axis] = 1
