@@ -257,9 +257,10 @@ def _fits(network: torch.nn.Module, model: DiffusionModel, report: dict[str, Any
         odd.append(("has no place for", report["unexpected_keys"]))
     for what, names in odd:
         if names:
+            weights = f"{len(names)} weights ({sorted(map(str, names))[0]}, ...)"
             raise PosesynError(
-                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {len(names)} weights"
-                f" ({sorted(map(str, names))[0]}, ...), so the file is another network's or incomplete; {model.advice()}"
+                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {weights}; the file "
+                f"is another network's or incomplete: {model.advice()}"
             )
 
 
