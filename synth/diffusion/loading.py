@@ -259,8 +259,8 @@ def _fits(network: torch.nn.Module, model: DiffusionModel, report: dict[str, Any
         if names:
             weights = f"{len(names)} weights ({sorted(map(str, names))[0]}, ...)"
             raise PosesynError(
-                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {weights}; the file "
-                f"is another network's or incomplete: {model.advice()}"
+                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {weights}; the "
+                f"file is another network's or incomplete: {model.advice()}"
             )
 
 
