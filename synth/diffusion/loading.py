@@ -296,6 +296,18 @@ def _told(model: DiffusionModel, part: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def hushed() -> Iterator[None]:
+    """While a pipeline runs: no remarks about batches of prompts, on every picture anew."""
+    logs = diffusers().utils.logging
+    level = logs.get_verbosity()
+    logs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)
+
+
+@contextmanager
 def _no_bars() -> Iterator[None]:
     """No progress bars while models are read from disk."""
     from synth.captions.text_encoders import quiet
