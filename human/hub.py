@@ -19,7 +19,9 @@ def locate(repo: str, revision: str, members: Sequence[Member]) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        # Without patterns a snapshot counts as missing that lacks files of the repository which nobody wants.
+        wanted = [m.path for m in members]
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         return None
     return folder if all(_there(folder / m.path, m) for m in members) else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from human.assets import Asset, load_manifest
+from human.assets import Asset, load_manifest, locate
 from human.errors import PosesynError
 
 _DTYPES = {
@@ -53,8 +53,8 @@ class DiffusionModel:
         return next((a for a in known.values() if a.kind == "hub" and a.package == self.model), None)
 
     @property
-    def where(self) -> tuple[str, dict[str, Any]]:
-        """What ``from_pretrained`` takes: folder or hub id, and the arguments that choose the files."""
+    def named(self) -> tuple[str, dict[str, Any]]:
+        """Folder or hub id, and the arguments of ``from_pretrained`` that choose the files."""
         folder = Path(self.model).expanduser()
         if folder.is_dir():
             return str(folder), {"variant": self.variant, "local_files_only": True}
@@ -64,16 +64,28 @@ class DiffusionModel:
         files = _given(self.revision or asset.version, self.variant or asset.variant or None, self.local_files_only)
         return asset.package, files
 
+    @property
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """:attr:`named`, but the folder of a fetched asset: the libraries take a snapshot with only the wanted files
+        for an incomplete one.
+        """
+        name, files = self.named
+        asset = None if Path(name).is_dir() else self.asset
+        if asset is None or (files["revision"], files["variant"]) != (asset.version, asset.variant or None):
+            return name, files
+        folder = locate(asset.name)
+        return (name, files) if folder is None else (str(folder), files | {"revision": None, "local_files_only": True})
+
     def config(self) -> dict[str, Any]:
         """What decides pixels: names, not places of caches."""
-        name, files = self.where
+        name, files = self.named
         return {"model": name, "revision": files.get("revision"), "variant": files["variant"]}
 
     def advice(self) -> str:
         """What to do where the files are not here."""
         if Path(self.model).expanduser().is_dir() or Path(self.model).is_absolute():
             return "the folder must hold a model as diffusers saves it, with safetensors weights: copy it there again"
-        name, files = self.where
+        name, files = self.named
         command = f"hf download {name}" + (f" --revision {files['revision']}" if files.get("revision") else "")
         size, asset = "", self.asset
         if asset is not None:
@@ -257,9 +269,10 @@ def _fits(network: torch.nn.Module, model: DiffusionModel, report: dict[str, Any
         odd.append(("has no place for", report["unexpected_keys"]))
     for what, names in odd:
         if names:
+            weights = f"{len(names)} weights ({sorted(map(str, names))[0]}, ...)"
             raise PosesynError(
-                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {len(names)} weights"
-                f" ({sorted(map(str, names))[0]}, ...), so the file is another network's or incomplete; {model.advice()}"
+                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {weights}; the "
+                f"file is another network's or incomplete: {model.advice()}"
             )
 
 
@@ -292,6 +305,18 @@ def _told(model: DiffusionModel, part: str = "") -> Iterator[None]:
         damaged = any(words in str(error) for words in ("Unable to load weights", "Unable to locate the file"))
         what = "has damaged weights" if damaged else "cannot be loaded"
         raise PosesynError(f"{called} {what} ({_first_line(error)}): {model.advice()}") from error
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """While a pipeline runs: no remarks about batches of prompts, on every picture anew."""
+    logs = diffusers().utils.logging
+    level = logs.get_verbosity()
+    logs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)
 
 
 @contextmanager

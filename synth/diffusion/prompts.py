@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from human.errors import PosesynError
 from human.rng import generator
@@ -48,15 +49,14 @@ def prompt_text(
     """
     rng = generator("prompt", job.seed)
     drawn = [options[int(rng.integers(len(options)))] if options else "" for options in (genders, environments)]
-    words = job.prompt
-    action = words.action or _predicate(words.caption)
+    words = {k: " ".join(v.split()) for k, v in asdict(job.prompt).items()}
     told = {
-        "gender": words.gender or drawn[0] or "person",
-        "action": action,
-        "environment": words.environment or drawn[1],
-        "caption": words.caption,
+        "gender": words["gender"] or drawn[0] or "person",
+        "action": words["action"] or _predicate(words["caption"]),
+        "environment": words["environment"] or drawn[1],
+        "caption": words["caption"],
     }
-    text = " ".join(template.format(**{k: " ".join(v.split()) for k, v in told.items()}).split())
+    text = " ".join(template.format(**told).split())
     return text or "A person"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from synth.diffusion.control_pictures import ControlPictures, control_pictures, resize_pictures
-from synth.diffusion.loading import DiffusionModel, Memory, free_memory, load_component, load_pipeline
+from synth.diffusion.loading import DiffusionModel, Memory, free_memory, hushed, load_component, load_pipeline
 from synth.diffusion.noise import job_generator, latent_noise
 from synth.diffusion.prompts import ENVIRONMENTS, GENDERS, NEGATIVE, TEMPLATE, check_template, prompt_text
 from synth.engines.base import ENGINES, ImageEngine
@@ -235,7 +235,7 @@ class ControlNetEngine(ImageEngine):
         else:
             given["image"] = pictures
         try:
-            with torch.inference_mode():
+            with hushed(), torch.inference_mode():
                 made = pipeline(**given).images
         except torch.OutOfMemoryError as error:
             raise PosesynError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from human.assets import load_manifest
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, load_component, load_pipeline
 from synth.diffusion.noise import latent_noise
@@ -73,6 +74,24 @@ def test_missing_weights_are_one_error_that_says_what_to_get() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(PosesynError, match="hf download nobody/nothing --revision abc"):
         load_component("ControlNetModel", DiffusionModel("nobody/nothing", "abc"), CPU)
+
+
+def test_a_fetched_asset_is_read_from_the_hubs_cache(
+    saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = load_manifest()["sdxl_controlnet_union"]
+    snapshot = tmp_path / f"models--{asset.package.replace('/', '--')}" / "snapshots" / asset.version
+    shutil.copytree(saved["union"], snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("sdxl_controlnet_union", asset.package):
+        model = DiffusionModel(name)
+        assert model.where[0] == str(snapshot)
+        assert type(load_component("ControlNetUnionModel", model, CPU)).__name__ == "ControlNetUnionModel"
+        assert model.config() == {"model": asset.package, "revision": asset.version, "variant": None}
+    assert DiffusionModel(asset.package, "other").where[0] == asset.package
+    (snapshot / "config.json").unlink()
+    with pytest.raises(PosesynError, match=r"2\.5 GB.*posesyn assets fetch sdxl_controlnet_union"):
+        load_component("ControlNetUnionModel", "sdxl_controlnet_union", CPU)
 
 
 def test_damaged_and_incomplete_folders_are_named(saved: dict[str, Path], tmp_path: Path) -> None:

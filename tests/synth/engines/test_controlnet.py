@@ -66,18 +66,24 @@ def sums(image: torch.Tensor) -> torch.Tensor:
 
 
 # One picture of each kind of engine: means of red, green and blue in the four quarters.
-EXPECTED: dict[str, list[float]] = {}
+EXPECTED: dict[str, list[float]] = {
+    "sdxl": [95.4, 108.5, 93.3, 115.5, 155.7, 144.3, 163.5, 153.7, 151.7, 151.9, 157.7, 159.5],
+    "union": [92.7, 102.7, 105.2, 104.0, 158.3, 155.7, 135.2, 158.1, 156.4, 159.3, 142.8, 156.5],
+    "lcm": [92.7, 113.1, 83.7, 106.1, 158.2, 130.3, 155.3, 149.6, 159.2, 147.8, 144.8, 154.6],
+    "lightning": [90.1, 97.8, 91.4, 106.2, 156.3, 143.6, 143.3, 144.7, 152.4, 150.6, 146.3, 157.4],
+}
 KINDS: dict[str, dict[str, str]] = {
     "sdxl": {},
-    "union": {"union": "union"},
-    "sd": {"family": "sd", "model": "sd", "depth": "sd_depth", "keypoints": "sd_keypoints"},
-    "lcm": {"schedule": "lcm", "distilled": "distilled"},
+    "union": {"union": "@union"},
+    "sd": {"family": "sd", "model": "@sd", "depth": "@sd_depth", "keypoints": "@sd_keypoints"},
+    "lcm": {"schedule": "lcm", "distilled": "@distilled"},
     "lightning": {"schedule": "lightning"},
 }
 
 
 def of_kind(models: dict[str, str], kind: str, **more: object) -> ControlNetEngine:
-    return engine(models, **{k: models.get(v, v) for k, v in KINDS[kind].items()}, **more)
+    named = {k: models[v[1:]] if v.startswith("@") else v for k, v in KINDS[kind].items()}
+    return engine(models, **(named | more))
 
 
 @pytest.mark.parametrize("kind", KINDS)
