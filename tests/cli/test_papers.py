@@ -91,7 +91,8 @@ def test_every_row_is_in_the_manual() -> None:
     listed = re.findall(r"^\| `(\w+/\w+)\.yaml` \|", text, re.MULTILINE)
     assert sorted(listed) == ROWS
     named = set(re.findall(r"configs/[\w/]+\.yaml", text))
-    assert all((ROOT / name).is_file() for name in named)
+    missing = [n for n in named if not re.search("[A-Z]{3}", n) and not (ROOT / n).is_file()]  # RECIPE, DATA, ROW
+    assert not missing
 
 
 # -- one of each kind, from reading to the table ---------------------------------------------------------------------
