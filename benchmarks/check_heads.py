@@ -1,7 +1,7 @@
 """How well a wrong head is put right: ``python -m benchmarks.check_heads`` prints a table in Markdown.
 
 Rendered people whose labels' necks and heads are turned by random rotations (``--degrees`` standard deviation about
-each axis, half of it in the neck, half in the head); ``refine_head`` turns them back by what the embedded detector sees.
+each axis, half of it in the neck, half in the head); ``refine_head`` turns them back by what the detector sees.
 The error is that of nose, eyes, ears and crown, mm against the truth, where the detector sees a face.
 
 ``--plot FILE`` draws errors before and after.

@@ -17,6 +17,7 @@ from human.errors import PosesynError
 from human.keypoints import KEYPOINT_DETECTORS, KeypointDetector, People
 from human.skeleton import COCO17, POSE32, SMPL24
 from synth.checks import make_check, make_checks, run_checks
+from synth.checks.count import paint_over, silhouette
 from synth.checks.refine import FACE
 from synth.checks.seen import label_boxes, label_points
 from synth.checks.symmetric import average_precision, similarity
@@ -132,17 +133,36 @@ def test_displaced_labels(standing: PoseBatch, told: Any) -> None:
 def test_people_are_counted(standing: PoseBatch, told: Any) -> None:
     truth = label_points(standing)[0]
     options = told(truth)
-    one = Told.people[0]
-    crowd = People(np.concatenate([one.points, one.points + 30]), np.ones((2, 17)), np.array([1.0, 0.9]))
-    far = People(np.concatenate([one.points, one.points / 20]), np.ones((2, 17)), np.array([1.0, 0.9]))
-    unsure = People(one.points, one.conf, np.array([0.1]))
-    Told.people = [one, crowd, far, unsure, People.none(), one]
+    one = Told.people
+    conf = np.ones((1, 17))
+
+    def other(points: np.ndarray, score: float, row: int) -> People:
+        return People(np.concatenate([one[row].points, points]), np.ones((2, 17)), np.array([1.0, score]))
+
+    shifted = [truth[row][None] + [110, 0] for row in range(6)]
+    Told.people = [
+        one[0],
+        other(shifted[1], 0.9, 1),  # another person
+        other(truth[2][None] / 20, 0.9, 2),  # far away
+        other(shifted[3], 0.1, 3),  # perhaps none
+        People(truth[4][None], 0.1 * conf, np.ones(1)),  # nobody to be seen where the label is
+        People.none(),
+    ]
     verdict = make_check("person_count", options)(standing)
-    assert verdict.figures["people"].tolist() == [1, 2, 1, 0, 0, 1]
-    assert verdict.passed.tolist() == [True, False, True, False, False, True]
-    assert (
-        make_check("person_count", {**options, "expected": 2})(standing).passed.tolist() == [False, True] + [False] * 4
-    )
+    assert verdict.figures["people"].tolist() == [1, 2, 1, 1, 0, 0]
+    assert verdict.passed.tolist() == [True, False, True, True, False, False]
+    two = make_check("person_count", {**options, "expected": 2})(standing)
+    assert two.passed.tolist() == [False, True, False, False, False, False]
+
+
+def test_a_body_is_painted_over() -> None:
+    picture = np.full((120, 100, 3), 50, np.uint8)
+    points = np.stack([np.full(17, 50.0), np.linspace(20, 100, 17)], -1)
+    picture[15:105, 46:55] = 255
+    gone = paint_over(picture, silhouette(picture.shape, points, 80.0))
+    assert gone.max() < 90
+    assert np.array_equal(gone[:, :35], picture[:, :35])
+    assert np.array_equal(paint_over(picture, silhouette(picture.shape, points + 1e6, 80.0)), picture)
 
 
 def test_keypoints_move_to_what_is_seen(standing: PoseBatch, told: Any) -> None:
