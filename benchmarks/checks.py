@@ -6,12 +6,13 @@ of checks removes, and which check did it; the first row should stay.
 * ``mirrored``: the picture is mirrored, the label is not. A symmetric pose stays what it was: those whose joints
   come to lie elsewhere by less than 5 % of the box on average are no fault; they are counted apart
 * ``sides swapped``: left and right of the label are exchanged, as in a picture of the back for a label of the front
-* ``nobody``: the background alone; ``two people``: another person, to be seen on 5 % of the picture or more
+* ``nobody``: the background alone; ``two people``: another one beside the first, who does not reach the picture's edge
 * ``empty``: one colour, a gradient, a sensor's noise on black
 * ``shifted``: all joints of the label by 8 % of the longer side of their box, in a random direction
 
-Scenes are ``plain`` (one whole person, standing as the motion bank has it, nothing before it) or ``default`` (the
-engine's and the sampler's defaults: people upside down, cut off, behind objects, beside others). The seeds (from
+Scenes are ``standing`` (one whole person on their feet, nothing before them), ``plain`` (whatever the motion bank has:
+people who crawl, roll and turn cartwheels too) or ``default`` (the engine's and the sampler's defaults: people upside
+down, cut off, behind objects, beside others, with swapped arms). The seeds (from
 ``--first``) are others than those on which the checks' bounds were chosen (from 0).
 
 ``--figures FILE`` keeps every figure of every sample (.npz), ``--pictures FOLDER`` draws removed and kept samples.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,21 @@ from synth.checks.seen import Watcher, label_boxes
 from synth.engines.build import make_engine
 from synth.scene import SceneConfig, SceneSpec, sample_scene
 
-CHAIN: tuple[str, ...] = ("not_blank", "person_count", "symmetric_ap", "alignment")
+CHAIN: tuple[str, ...] = ("not_blank", "symmetric_ap", "alignment", "person_count")
 SHIFT = 0.08
 _PLAIN = SceneConfig(
     tumble_probability=0.0, truncation_probability=0.0, swap_arms_probability=0.0, pose_noise_probability=0.0,
     fill=(0.65, 0.85),
 )  # fmt: skip
 _ALONE: dict[str, Any] = {"occluder": {"probability": 0.0}, "bystander": {"probability": 0.0}}
-_COMPANY: dict[str, Any] = {"occluder": {"probability": 0.0}, "bystander": {"probability": 1.0, "aside": [0.4, 0.9]}}
+_COMPANY: dict[str, Any] = {
+    "occluder": {"probability": 0.0},
+    "bystander": {"probability": 1.0, "aside": [0.5, 0.9], "depth": [0.0, 0.8], "front": 0.5},
+}
 _LIMBS = [POSE32.index(joint) for joint in LIMB_JOINTS]
 _BATCH = 32
+_STANDS = 1.1  # metres in the camera's frame from the head down to either ankle
+_SPARE = 4  # seeds tried for each scene that is asked for
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,17 @@ class Row:
         return float((~self.report.passed).mean()) if len(self.batch) else float("nan")
 
 
-def scenes(kind: str, size: int, seeds: Iterable[int]) -> SceneSpec:
-    """One scene per seed, ``plain`` or ``default``."""
-    config = _PLAIN if kind == "plain" else SceneConfig()
-    return sample_scene(seeds, load_motion_bank("free"), load_body("free"), size, config)
+def scenes(kind: str, size: int, seeds: Iterable[int], **changes: Any) -> SceneSpec:
+    """One scene per seed, with other settings; of ``standing`` only those in which somebody stands."""
+    body = load_body("free")
+    config = replace(SceneConfig() if kind == "default" else _PLAIN, **changes)
+    scene = sample_scene(seeds, load_motion_bank("free"), body, size, config)
+    if kind != "standing":
+        return scene
+    with torch.no_grad():
+        joints = body.joints(scene.betas, scene.body_pose, scene.global_orient, scene.transl)
+    head, feet = joints[:, POSE32.index("head"), 1], joints[:, POSE32.indices("left_ankle", "right_ankle"), 1]
+    return scene[torch.nonzero(feet.amin(1) - head >= _STANDS)[:, 0]]  # y is down
 
 
 def render(scene: SceneSpec, size: int, options: dict[str, Any], backgrounds: str) -> PoseBatch:
@@ -121,19 +134,24 @@ def nobody(scene: SceneSpec, size: int, options: dict[str, Any], backgrounds: st
     return labels.replace(image=render(SceneSpec(**{**vars(scene), "transl": away}), size, options, backgrounds).image)
 
 
-def company(scene: SceneSpec, size: int, backgrounds: str, alone: PoseBatch) -> PoseBatch:
-    """With a second person of whom something can be seen."""
-    both = render(scene, size, _COMPANY, backgrounds)
-    changed = ((both.image.int() - alone.image.int()).abs().amax(1) > 16).flatten(1).float().mean(1)
-    return both[torch.nonzero(changed >= 0.05)[:, 0]]
+def company(kind: str, seeds: range, size: int, backgrounds: str) -> PoseBatch:
+    """With a second person who is wholly in the picture: those scenes of the seeds in which there is room."""
+    scene = scenes("plain" if kind == "default" else kind, size, seeds, fill=(0.5, 0.65))
+    alone, both = (render(scene, size, options, backgrounds) for options in (_ALONE, _COMPANY))
+    changed = (both.image.int() - alone.image.int()).abs().amax(1) > 24
+    edge = torch.ones_like(changed[0])
+    edge[3:-3, 3:-3] = False
+    whole = ((changed & edge).flatten(1).sum(1) <= 3) & (changed.flatten(1).float().mean(1) >= 0.03)
+    return both[torch.nonzero(whole)[:, 0]]
 
 
 def study(
     kind: str, count: int, first: int, size: int, checks: Iterable[Any] = CHAIN, backgrounds: str = "free"
 ) -> list[Row]:
     """The table's rows; the first is of good samples."""
-    options = _ALONE if kind == "plain" else {}
-    scene = scenes(kind, size, range(first, first + count))
+    options = {} if kind == "default" else _ALONE
+    seeds = range(first, first + _SPARE * count)
+    scene = scenes(kind, size, seeds)[:count]
     good = render(scene, size, options, backgrounds)
     flipped, away = mirrored(good)
     matters = torch.from_numpy(np.flatnonzero(away >= 0.05))
@@ -144,7 +162,7 @@ def study(
         "mirrored, symmetric pose (no fault)": lambda: flipped[same],
         "sides swapped": lambda: swapped(good),
         "nobody": lambda: nobody(scene, size, options, backgrounds, good),
-        "two people": lambda: company(scene, size, backgrounds, good),
+        "two people": lambda: company(kind, seeds, size, backgrounds)[:count],
         "empty": lambda: emptied(good),
         f"shifted by {SHIFT:.0%}": lambda: shifted(good),
     }
@@ -197,7 +215,7 @@ def _skeleton(picture: np.ndarray, points_J2: np.ndarray, light: bool) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", choices=("plain", "default"), default="plain")
+    parser.add_argument("--scenes", choices=("standing", "plain", "default"), default="standing")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--first", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=256)
