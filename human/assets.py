@@ -60,8 +60,12 @@ class Asset:
             raise PosesynError(f"asset {self.name!r} has kind {self.kind!r}; known: {', '.join(KINDS)}")
         if self.kind in ("wheel", "npm") and not (self.package and self.version and self.members):
             raise PosesynError(f"asset {self.name!r} of kind {self.kind!r} needs package, version and members")
-        if self.kind == "hub" and not (self.package.count("/") == 1 and self.version and self.members):
-            raise PosesynError(f"asset {self.name!r} of kind 'hub' needs package (owner/name), version and members")
+        if self.kind == "hub" and not (
+            self.package.count("/") == 1 and self.version and self.members and self.download
+        ):
+            raise PosesynError(
+                f"asset {self.name!r} of kind 'hub' needs package (owner/name), version, download, members"
+            )
         for member in self.members:
             if self.kind != "hub" and not (member.size and member.sha256):
                 raise PosesynError(f"asset {self.name!r}: member {member.path!r} needs size and sha256")
@@ -89,8 +93,8 @@ class Asset:
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return sum(m.size for m in self.members)
+        """Bytes on disk; of a hub's model what the manifest says of the download."""
+        return self.download if self.kind == "hub" else sum(m.size for m in self.members)
 
     def target(self, member: Member) -> Path:
         """Where a member lies, relative to the asset's folder."""
@@ -161,7 +165,7 @@ def fetch(name: str, progress: Progress | None = None, manifest: dict[str, Asset
         what = asset.message or f"{asset.path} is missing from this installation of posesyn: install it again"
         raise PosesynError(f"asset {name!r} ({asset.what}) cannot be downloaded: {what}")
     if asset.kind == "hub":
-        return hub.fetch(asset.name, asset.package, asset.version, asset.members)
+        return hub.fetch(asset.name, asset.package, asset.version, asset.members, asset.size)
     staging = cache_root() / ".staging" / _slug(asset)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,11 @@ def locate(repo: str, revision: str, members: Sequence[Member]) -> Path | None:
     return folder if all(_there(folder / m.path, m) for m in members) else None
 
 
-def fetch(name: str, repo: str, revision: str, members: Sequence[Member]) -> Path:
+def fetch(name: str, repo: str, revision: str, members: Sequence[Member], size: int) -> Path:
     """The snapshot's folder with every member, downloaded where missing and verified as far as the manifest knows.
+
+    Args:
+        size: of all members, bytes, for the message.
 
     Raises:
         PosesynError: no network or offline by choice, no access, no room, or a file that is not the manifest's.
@@ -34,7 +37,6 @@ def fetch(name: str, repo: str, revision: str, members: Sequence[Member]) -> Pat
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    size = sum(m.size for m in members)
     command = f"hf download {repo} --revision {revision} " + " ".join(m.path for m in members)
     where: dict[str, Any] = {"repo_id": repo, "revision": revision}
     try:

@@ -77,7 +77,7 @@ class DiffusionModel:
         command = f"hf download {name}" + (f" --revision {files['revision']}" if files.get("revision") else "")
         size, asset = "", self.asset
         if asset is not None:
-            size = f"{asset.size / 1e9:.1f} GB, {asset.licence}: "
+            size = f"{asset.download / 1e9:.1f} GB, {asset.licence}: "
             command = f"posesyn assets fetch {asset.name}"
         return (
             f"download it into the hub's cache ({size}`{command}`), let it be downloaded on first use with "
@@ -169,11 +169,12 @@ def load_component(cls: type | str, model: DiffusionModel | str, memory: Memory 
     dtype = (memory or Memory()).torch_dtype
     with _told(chosen, kwargs.get("subfolder", "")), _no_bars():
         kind: Any = _find(cls) if isinstance(cls, str) else cls
-        loaded = kind.from_pretrained(where, use_safetensors=True, dtype=dtype, **files, **kwargs)
-    if isinstance(loaded, torch.nn.Module):
-        _whole(loaded, chosen)
-        loaded.eval().requires_grad_(False)
-    return loaded
+        if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+            given = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+            loaded, report = kind.from_pretrained(where, **given, **files, **kwargs)
+            _fits(loaded, chosen, report)
+            return loaded.eval().requires_grad_(False)
+        return kind.from_pretrained(where, **files, **kwargs)  # a tokenizer, a schedule
 
 
 def load_pipeline(cls: type | str, model: DiffusionModel | str, memory: Memory | None = None, **components: Any) -> Any:
@@ -249,8 +250,21 @@ def _find(name: str) -> Any:
     raise PosesynError(f"neither diffusers {diffusers().__version__} nor transformers has a class {name!r}")
 
 
+def _fits(network: torch.nn.Module, model: DiffusionModel, report: dict[str, Any]) -> None:
+    """The libraries only log weights that are missing (they stay random) or have no place (another class's)."""
+    odd = [("lacks", report["missing_keys"])]
+    if not type(network).__module__.startswith("transformers."):  # those take halves of larger models
+        odd.append(("has no place for", report["unexpected_keys"]))
+    for what, names in odd:
+        if names:
+            raise PosesynError(
+                f"the diffusion model {model.model!r} does not fit: {type(network).__name__} {what} {len(names)} weights"
+                f" ({sorted(map(str, names))[0]}, ...), so the file is another network's or incomplete; {model.advice()}"
+            )
+
+
 def _whole(network: torch.nn.Module, model: DiffusionModel) -> None:
-    """A file may lack weights without an error: they would stay on the meta device, or be NaN."""
+    """A file may lack weights without an error: they stay on the meta device."""
     for name, value in network.named_parameters():
         if value.is_meta:
             raise PosesynError(

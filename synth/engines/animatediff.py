@@ -16,12 +16,12 @@ import torch
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, diffusers, load_component, load_pipeline, place
 from synth.diffusion.noise import job_generator, latent_noise
+from synth.diffusion.prompts import NEGATIVE, TEMPLATE, check_template, prompt_text
 from synth.driving import Driving, View
 from synth.engines.base import ENGINES
-from synth.engines.video import VideoEngine, pictures, prompt_text
+from synth.engines.video import VideoEngine, pictures
 from synth.jobs import Job
 
-NEGATIVE = "bad anatomy, extra limbs, missing limbs, deformed, several people, blurry, low quality, text, watermark"
 _CONTROLS = ("pose", "depth")
 #: What AnimateDiff was trained with; Stable Diffusion's own schedule differs (diffusers, api/pipelines/animatediff).
 _SCHEDULE = {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1}
@@ -42,7 +42,7 @@ class AnimateDiffEngine(VideoEngine):
         area: pixels of a frame. frames: at most so many are made (the adapter knows 32); stride: rows from one to the
             next: 2 of a 20 frames a second clip come near the 8 that the adapter learned.
         steps, guidance: of the schedule.
-        prompt: for jobs without words; suffix: added to every prompt; negative_prompt.
+        template, negative_prompt: see :func:`synth.diffusion.prompts.prompt_text`; suffix: added to every prompt.
         body: body model of the labels.
         device, dtype, offload, slicing, tiling, compile: see :class:`synth.diffusion.loading.Memory`.
     """
@@ -70,7 +70,7 @@ class AnimateDiffEngine(VideoEngine):
         stride: int = 2,
         steps: int = 25,
         guidance: float = 7.5,
-        prompt: str = "a person",
+        template: str = TEMPLATE,
         suffix: str = "photograph, natural light, detailed",
         negative_prompt: str = NEGATIVE,
         body: str = "free",
@@ -100,7 +100,8 @@ class AnimateDiffEngine(VideoEngine):
         self.ip_adapter_file, self.ip_adapter_encoder = ip_adapter_file, ip_adapter_encoder
         self.ip_adapter_scale = float(ip_adapter_scale)
         self.frames, self.stride, self.steps, self.guidance = frames, stride, steps, float(guidance)
-        self.prompt, self.suffix, self.negative_prompt = prompt, suffix, negative_prompt
+        check_template(template)
+        self.template, self.suffix, self.negative_prompt = template, suffix, negative_prompt
 
     def config(self) -> dict[str, Any]:
         adapter = None
@@ -117,7 +118,7 @@ class AnimateDiffEngine(VideoEngine):
                 "stride": self.stride,
                 "steps": self.steps,
                 "guidance": self.guidance,
-                "prompt": self.prompt,
+                "template": self.template,
                 "suffix": self.suffix,
                 "negative_prompt": self.negative_prompt,
             }
@@ -170,7 +171,7 @@ class AnimateDiffEngine(VideoEngine):
         noise = latent_noise(
             job.seed, (pipeline.unet.config.in_channels, count, view.height // scale, view.width // scale)
         )
-        words = ", ".join(part for part in (prompt_text(job.prompt, self.prompt), self.suffix) if part)
+        words = ", ".join(part for part in (prompt_text(job, self.template), self.suffix) if part)
         more: dict[str, Any] = {}
         if self.ip_adapter is not None:
             # Without a reference the adapter is shown grey and counts for nothing.

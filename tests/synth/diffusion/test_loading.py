@@ -91,6 +91,28 @@ def test_damaged_and_incomplete_folders_are_named(saved: dict[str, Path], tmp_pa
         load_pipeline("StableDiffusionPipeline", str(tmp_path / "empty"), CPU)
 
 
+def test_files_of_another_network_and_files_that_lack_weights_are_refused(
+    saved: dict[str, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    with pytest.raises(PosesynError, match=r"has no place for \d+ weights"):
+        load_component("ControlNetModel", str(saved["union"]), CPU)
+    for part, cls, file in (
+        ("unet", "UNet2DConditionModel", "diffusion_pytorch_model"), ("text_encoder", "CLIPTextModel", "model"),
+    ):  # fmt: skip
+        folder = shutil.copytree(saved["sd"], tmp_path / part)
+        weights = folder / part / f"{file}.safetensors"
+        kept = load_file(weights)
+        kept.pop(sorted(kept)[0])
+        save_file(kept, weights, metadata={"format": "pt"})
+        with pytest.raises(PosesynError, match="lacks 1 weights"):
+            load_component(cls, str(folder), CPU, subfolder=part)
+        if part == "unet":
+            with pytest.raises(PosesynError, match="has no weight"):
+                load_pipeline("StableDiffusionPipeline", str(folder), CPU)
+
+
 def test_damaged_part_of_a_pipeline(saved: dict[str, Path], tmp_path: Path) -> None:
     for part, file in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
         folder = shutil.copytree(saved["sd"], tmp_path / part)

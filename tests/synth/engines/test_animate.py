@@ -18,7 +18,7 @@ from human.motion import load_motion_bank
 from synth.engines import ENGINES, AnimateDiffEngine, AnimateEngine, RenderedEngine
 from synth.engines.animatediff import spaced_rows
 from synth.engines.build import make_engine, make_image_engine
-from synth.engines.video import VideoEngine, prompt_text
+from synth.engines.video import VideoEngine
 from synth.jobs import Job, Prompt, Reference
 from synth.pool import Pool, Sample, encode_image
 from synth.sample import LABEL_SHAPES
@@ -228,13 +228,6 @@ def test_frames_are_chosen_about_the_kept_ones() -> None:
         spaced_rows(9, (1, 2, 3), 2, 1)
 
 
-def test_words() -> None:
-    assert prompt_text(Prompt("x", "man", "hopping", "on a beach")) == "A man hopping on a beach"
-    assert prompt_text(Prompt(action="sitting")) == "A person sitting"
-    assert prompt_text(Prompt("a man hops", environment="in a park")) == "a man hops in a park"
-    assert prompt_text(Prompt(" "), "a person") == "a person"
-
-
 # -- settings and what goes wrong ------------------------------------------------------------------------------------
 def test_settings_that_decide_pixels_make_the_hash(wan: str, light: dict[str, Any]) -> None:
     changes: list[dict[str, Any]] = [
@@ -247,7 +240,7 @@ def test_settings_that_decide_pixels_make_the_hash(wan: str, light: dict[str, An
     assert len(set(hashes)) == len(changes) - 1
     assert AnimateEngine(**base, offload="model", slicing=True).config_hash() == hashes[0]  # type: ignore[arg-type]
     more: list[dict[str, Any]] = [
-        {}, {"ip_adapter": None}, {"ip_adapter_scale": 0.3}, {"frames": 8}, {"stride": 1}, {"suffix": ""},
+        {}, {"ip_adapter": None}, {"ip_adapter_scale": 0.3}, {"frames": 8}, {"stride": 1}, {"suffix": ""}, {"template": "{caption}"},
         {"control_scale": {"depth": 0.5}}, {"controls": {"pose": light["controls"]["pose"]}}, {"motion_adapter": "a/b"},
     ]  # fmt: skip
     assert len({AnimateDiffEngine(SIZE, **light | c).config_hash() for c in more}) == len(more)
@@ -267,6 +260,7 @@ def test_settings_that_decide_pixels_make_the_hash(wan: str, light: dict[str, An
         ("animatediff", {"controls": {"canny": "a/b"}}, "pose, depth"),
         ("animatediff", {"control_scale": {"depth": 1.0}}, "of those alone"),
         ("animatediff", {"frames": 0}, "frames"),
+        ("animatediff", {"template": "{age}"}, "age"),
     ],
 )
 def test_settings_that_make_no_sense(name: str, options: dict[str, Any], message: str) -> None:
