@@ -206,6 +206,13 @@ def _depth_video(depth_FHW: Tensor) -> np.ndarray:
     return (255 * level + 0.5).to(torch.uint8).numpy()
 
 
+def strip(driving: Driving, columns: int = 8) -> np.ndarray:
+    """(3H, columns*W, 3) uint8 to look at: skeletons, depth and masks of frames evenly spread over the clip."""
+    frames = np.linspace(0, len(driving.pose) - 1, columns).round().astype(int)
+    grey = [np.repeat(video[frames, :, :, None], 3, -1) for video in (driving.depth, driving.mask)]
+    return np.concatenate([np.concatenate(list(row), 1) for row in (driving.pose[frames], *grey)], 0)
+
+
 # -- the reference ---------------------------------------------------------------------------------------------------
 def fit_picture(image_HW3: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture at another shape: scaled to fit inside, the rest mirrored, so that no black bars enter the scene."""

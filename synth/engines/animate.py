@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from human.assets import get_asset
 from human.body import load_body
 from human.camera import project
 from human.errors import PosesynError
@@ -33,6 +34,7 @@ NEGATIVE = (
     "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
     "三条腿，背景人很多，倒着走"
 )
+MODEL = "Wan-AI/Wan2.2-Animate-14B-Diffusers"
 MODES, FACES = ("animate", "replace"), ("reference", "none")
 _TEMPORAL = 4  # frames to a latent frame of Wan's autoencoder, after the first
 _DILATE = 7  # pixels: upstream grows a replaced person's mask three times by such a square
@@ -66,7 +68,7 @@ class AnimateEngine(VideoEngine):
     def __init__(
         self,
         size: int,
-        model: str = "Wan-AI/Wan2.2-Animate-14B-Diffusers",
+        model: str = MODEL,
         revision: str | None = None,
         variant: str | None = None,
         local_files_only: bool = True,
@@ -109,6 +111,15 @@ class AnimateEngine(VideoEngine):
         return super().config() | self.model.config() | settings | words | lengths
 
     def _load(self) -> Any:
+        try:
+            return self._loaded()
+        except PosesynError as error:
+            if self.model.model != MODEL:
+                raise
+            asset = get_asset("wan_animate")
+            raise PosesynError(f"{error}. It is {asset.what} ({asset.licence}): {asset.message}") from error
+
+    def _loaded(self) -> Any:
         parts = {}
         if self.vae_fp32:
             parts["vae"] = load_component("AutoencoderKLWan", self.model, Memory(dtype="fp32"), subfolder="vae")

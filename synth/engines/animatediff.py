@@ -33,9 +33,10 @@ class AnimateDiffEngine(VideoEngine):
 
     Args:
         size: side of the samples, pixels.
-        model, revision, variant: Stable Diffusion 1.5 or one made from it; ``local_files_only`` is for all networks.
+        model, revision, variant: Stable Diffusion 1.5 or one made from it: an asset's name, a hub id or a folder, as
+            of all networks here; ``local_files_only`` is for all of them.
         motion_adapter: the motion modules.
-        controls: ControlNets by what they are shown, "pose" and "depth", and their weights' hub id or folder.
+        controls: ControlNets by what they are shown, "pose" and "depth", and their weights.
         control_scale: strength of each.
         ip_adapter: a repository of IP-Adapters, None to go by words alone; ip_adapter_file, ip_adapter_encoder: the
             weights and the folder of the image encoder in it; ip_adapter_scale: strength.
@@ -54,14 +55,14 @@ class AnimateDiffEngine(VideoEngine):
     def __init__(
         self,
         size: int,
-        model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        model: str = "sd15",
         revision: str | None = None,
         variant: str | None = None,
         local_files_only: bool = True,
-        motion_adapter: str = "guoyww/animatediff-motion-adapter-v1-5-3",
+        motion_adapter: str = "animatediff_motion_v1_5_3",
         controls: dict[str, str] | None = None,
         control_scale: dict[str, float] | None = None,
-        ip_adapter: str | None = "h94/IP-Adapter",
+        ip_adapter: str | None = "ip_adapter_sd15",
         ip_adapter_file: str = "models/ip-adapter_sd15.safetensors",
         ip_adapter_encoder: str = "models/image_encoder",
         ip_adapter_scale: float = 0.7,
@@ -82,7 +83,7 @@ class AnimateDiffEngine(VideoEngine):
         compile: bool = False,
     ) -> None:
         super().__init__(size, area, body, Memory(device, dtype, offload, slicing, tiling, compile))
-        given = controls or {"pose": "lllyasviel/control_v11p_sd15_openpose"}
+        given = controls or {"pose": "sd15_controlnet_openpose"}
         scales = dict.fromkeys(given, 1.0) | (control_scale or {})
         if set(scales) != set(given) or not set(given) <= set(_CONTROLS):
             raise PosesynError(

@@ -240,7 +240,8 @@ def test_settings_that_decide_pixels_make_the_hash(wan: str, light: dict[str, An
     assert len(set(hashes)) == len(changes) - 1
     assert AnimateEngine(**base, offload="model", slicing=True).config_hash() == hashes[0]  # type: ignore[arg-type]
     more: list[dict[str, Any]] = [
-        {}, {"ip_adapter": None}, {"ip_adapter_scale": 0.3}, {"frames": 8}, {"stride": 1}, {"suffix": ""}, {"template": "{caption}"},
+        {}, {"ip_adapter": None}, {"ip_adapter_scale": 0.3}, {"frames": 8}, {"stride": 1}, {"suffix": ""},
+        {"template": "{caption}"},
         {"control_scale": {"depth": 0.5}}, {"controls": {"pose": light["controls"]["pose"]}}, {"motion_adapter": "a/b"},
     ]  # fmt: skip
     assert len({AnimateDiffEngine(SIZE, **light | c).config_hash() for c in more}) == len(more)
@@ -271,13 +272,15 @@ def test_settings_that_make_no_sense(name: str, options: dict[str, Any], message
 @pytest.mark.parametrize("name", ["animate", "animatediff"])
 def test_weights_that_are_not_there_are_one_error(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    engine = make_image_engine(name, SIZE, options={"model": "someone/no-such-model", "area": AREA})
+    absent = make_image_engine(name, SIZE, options={"model": "someone/no-such-model", "area": AREA})
     with pytest.raises(PosesynError, match=f"(?s)engine '{name}'.*(hf download|posesyn assets fetch).*'rendered'"):
-        engine.make([clip(3, (1,))])
+        absent.make([clip(3, (1,))])
+    with pytest.raises(PosesynError, match=f"(?s)engine '{name}'.*GB.*'rendered'"):
+        make_image_engine(name, SIZE, options={"area": AREA}).make([clip(3, (1,))])
 
 
 def test_damaged_weights_and_a_lost_ip_adapter(light: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(PosesynError, match="IP-Adapter.*nothing.safetensors"):
+    with pytest.raises(PosesynError, match=r"IP-Adapter.*nothing\.safetensors"):
         AnimateDiffEngine(SIZE, **light, ip_adapter_file="models/nothing.safetensors").make([clip(3, (1,))])
     with pytest.raises(PosesynError, match="only safetensors"):
         AnimateDiffEngine(SIZE, **light, ip_adapter_file="models/ip.bin").make([clip(3, (1,))])
