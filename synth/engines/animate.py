@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from human.assets import get_asset
-from human.body import load_body
 from human.camera import project
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, load_component, load_pipeline
 from synth.diffusion.noise import job_generator, latent_noise
-from synth.driving import Driving, View, fit_picture, head_crop
+from synth.driving import Driving, View, fit_picture, head_crop, posed_body
 from synth.engines.base import ENGINES
 from synth.engines.video import VideoEngine, hold_last, pictures
 from synth.inpaint import inpaint_person, person_mask
@@ -200,7 +199,7 @@ class AnimateEngine(VideoEngine):
     def _face(self, reference: Reference, size: int) -> np.ndarray:
         crop = None
         if self.face == "reference" and reference.body is not None:
-            crop = head_crop(reference.image, reference.body, load_body(self.body))
+            crop = head_crop(reference.image, reference.body, posed_body(self.body))
         if crop is None:
             return np.zeros((size, size, 3), np.uint8)
         return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
@@ -208,7 +207,7 @@ class AnimateEngine(VideoEngine):
 
 def _emptied(reference: Reference, body: str) -> np.ndarray:
     """The reference's picture with its person removed."""
-    who, model = reference.body, load_body(body)
+    who, model = reference.body, posed_body(body)
     assert who is not None
     joints = model.joints(who.betas[:1], who.body_pose[:1], who.global_orient[:1], who.transl[:1])
     at = project(joints, who.intrinsics[:1].float())[0].double().numpy()
