@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from human.body import load_body
 from human.errors import PosesynError
@@ -298,6 +299,14 @@ def test_pictures_that_are_nan_are_an_error(animate: Make, monkeypatch: pytest.M
     finally:
         with torch.no_grad():
             decoder.bias.copy_(whole)
+
+
+def test_the_example_experiment_names_settings_that_exist() -> None:
+    whole = yaml.safe_load((Path(__file__).parents[3] / "configs/engines/animate.yaml").read_text(encoding="utf-8"))
+    refresh = next(c["init_args"] for c in whole["trainer"]["callbacks"] if c["class_path"] == "callbacks.Refresh")
+    engine = make_image_engine(refresh["engine"], whole["data"]["image_size"], options=refresh["engine_options"])
+    assert isinstance(engine, AnimateEngine)
+    assert engine.config_hash() == AnimateEngine(128).config_hash()  # the example shows the defaults
 
 
 def test_they_are_engines_for_the_pool_alone() -> None:
