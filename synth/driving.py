@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -110,7 +111,7 @@ def drive(job: Job, view: View, rows: Sequence[int] | None = None, body: str = "
         PosesynError: a frame holds numbers that are none, or a kept frame shows nobody.
     """
     rows = list(range(len(job.scene))) if rows is None else list(rows)
-    model = load_body(body)
+    model = posed_body(body)
     shape = (len(rows), view.height, view.width)
     pose = np.zeros((*shape, 3), np.uint8)
     depth = torch.zeros(shape)
@@ -134,6 +135,12 @@ def cut_out(video_FHW3: np.ndarray, view: View, rows: Sequence[int], size: int) 
     """
     crops = [warp_image(frame, view.crops[row], size) for frame, row in zip(video_FHW3, rows, strict=True)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
+@cache
+def posed_body(name: str) -> BodyModel:
+    """The body model, loaded once: what :func:`synth.conditions.own_thickness` measures on it is kept with it."""
+    return load_body(name)
 
 
 def _check(job: Job, scene: SceneSpec, rows: list[int]) -> None:
@@ -204,6 +211,13 @@ def _depth_video(depth_FHW: Tensor) -> np.ndarray:
     level = torch.zeros_like(depth_FHW)
     level[covered] = _FARTHEST_GREY + (1 - _FARTHEST_GREY) * share
     return (255 * level + 0.5).to(torch.uint8).numpy()
+
+
+def strip(driving: Driving, columns: int = 8) -> np.ndarray:
+    """(3H, columns*W, 3) uint8 to look at: skeletons, depth and masks of frames evenly spread over the clip."""
+    frames = np.linspace(0, len(driving.pose) - 1, columns).round().astype(int)
+    grey = [np.repeat(video[frames, :, :, None], 3, -1) for video in (driving.depth, driving.mask)]
+    return np.concatenate([np.concatenate(list(row), 1) for row in (driving.pose[frames], *grey)], 0)
 
 
 # -- the reference ---------------------------------------------------------------------------------------------------

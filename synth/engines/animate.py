@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import torch
 
-from human.body import load_body
+from human.assets import get_asset
 from human.camera import project
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, load_component, load_pipeline
 from synth.diffusion.noise import job_generator, latent_noise
-from synth.driving import Driving, View, fit_picture, head_crop
+from synth.driving import Driving, View, fit_picture, head_crop, posed_body
 from synth.engines.base import ENGINES
 from synth.engines.video import VideoEngine, hold_last, pictures
 from synth.inpaint import inpaint_person, person_mask
@@ -33,6 +33,7 @@ NEGATIVE = (
     "残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
     "三条腿，背景人很多，倒着走"
 )
+MODEL = "Wan-AI/Wan2.2-Animate-14B-Diffusers"
 MODES, FACES = ("animate", "replace"), ("reference", "none")
 _TEMPORAL = 4  # frames to a latent frame of Wan's autoencoder, after the first
 _DILATE = 7  # pixels: upstream grows a replaced person's mask three times by such a square
@@ -66,7 +67,7 @@ class AnimateEngine(VideoEngine):
     def __init__(
         self,
         size: int,
-        model: str = "Wan-AI/Wan2.2-Animate-14B-Diffusers",
+        model: str = MODEL,
         revision: str | None = None,
         variant: str | None = None,
         local_files_only: bool = True,
@@ -109,6 +110,15 @@ class AnimateEngine(VideoEngine):
         return super().config() | self.model.config() | settings | words | lengths
 
     def _load(self) -> Any:
+        try:
+            return self._loaded()
+        except PosesynError as error:
+            if self.model.model != MODEL:
+                raise
+            asset = get_asset("wan_animate")
+            raise PosesynError(f"{error}. It is {asset.what} ({asset.licence}): {asset.message}") from error
+
+    def _loaded(self) -> Any:
         parts = {}
         if self.vae_fp32:
             parts["vae"] = load_component("AutoencoderKLWan", self.model, Memory(dtype="fp32"), subfolder="vae")
@@ -189,7 +199,7 @@ class AnimateEngine(VideoEngine):
     def _face(self, reference: Reference, size: int) -> np.ndarray:
         crop = None
         if self.face == "reference" and reference.body is not None:
-            crop = head_crop(reference.image, reference.body, load_body(self.body))
+            crop = head_crop(reference.image, reference.body, posed_body(self.body))
         if crop is None:
             return np.zeros((size, size, 3), np.uint8)
         return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
@@ -197,7 +207,7 @@ class AnimateEngine(VideoEngine):
 
 def _emptied(reference: Reference, body: str) -> np.ndarray:
     """The reference's picture with its person removed."""
-    who, model = reference.body, load_body(body)
+    who, model = reference.body, posed_body(body)
     assert who is not None
     joints = model.joints(who.betas[:1], who.body_pose[:1], who.global_orient[:1], who.transl[:1])
     at = project(joints, who.intrinsics[:1].float())[0].double().numpy()

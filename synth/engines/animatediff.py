@@ -16,12 +16,12 @@ import torch
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, diffusers, load_component, load_pipeline, place
 from synth.diffusion.noise import job_generator, latent_noise
+from synth.diffusion.prompts import NEGATIVE, TEMPLATE, check_template, prompt_text
 from synth.driving import Driving, View
 from synth.engines.base import ENGINES
-from synth.engines.video import VideoEngine, pictures, prompt_text
+from synth.engines.video import VideoEngine, pictures
 from synth.jobs import Job
 
-NEGATIVE = "bad anatomy, extra limbs, missing limbs, deformed, several people, blurry, low quality, text, watermark"
 _CONTROLS = ("pose", "depth")
 #: What AnimateDiff was trained with; Stable Diffusion's own schedule differs (diffusers, api/pipelines/animatediff).
 _SCHEDULE = {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1}
@@ -33,16 +33,17 @@ class AnimateDiffEngine(VideoEngine):
 
     Args:
         size: side of the samples, pixels.
-        model, revision, variant: Stable Diffusion 1.5 or one made from it; ``local_files_only`` is for all networks.
+        model, revision, variant: Stable Diffusion 1.5 or one made from it: an asset's name, a hub id or a folder, as
+            of all networks here; ``local_files_only`` is for all of them.
         motion_adapter: the motion modules.
-        controls: ControlNets by what they are shown, "pose" and "depth", and their weights' hub id or folder.
+        controls: ControlNets by what they are shown, "pose" and "depth", and their weights.
         control_scale: strength of each.
         ip_adapter: a repository of IP-Adapters, None to go by words alone; ip_adapter_file, ip_adapter_encoder: the
             weights and the folder of the image encoder in it; ip_adapter_scale: strength.
         area: pixels of a frame. frames: at most so many are made (the adapter knows 32); stride: rows from one to the
             next: 2 of a 20 frames a second clip come near the 8 that the adapter learned.
         steps, guidance: of the schedule.
-        prompt: for jobs without words; suffix: added to every prompt; negative_prompt.
+        template, negative_prompt: see :func:`synth.diffusion.prompts.prompt_text`; suffix: added to every prompt.
         body: body model of the labels.
         device, dtype, offload, slicing, tiling, compile: see :class:`synth.diffusion.loading.Memory`.
     """
@@ -54,14 +55,14 @@ class AnimateDiffEngine(VideoEngine):
     def __init__(
         self,
         size: int,
-        model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        model: str = "sd15",
         revision: str | None = None,
         variant: str | None = None,
         local_files_only: bool = True,
-        motion_adapter: str = "guoyww/animatediff-motion-adapter-v1-5-3",
+        motion_adapter: str = "animatediff_motion_v1_5_3",
         controls: dict[str, str] | None = None,
         control_scale: dict[str, float] | None = None,
-        ip_adapter: str | None = "h94/IP-Adapter",
+        ip_adapter: str | None = "ip_adapter_sd15",
         ip_adapter_file: str = "models/ip-adapter_sd15.safetensors",
         ip_adapter_encoder: str = "models/image_encoder",
         ip_adapter_scale: float = 0.7,
@@ -70,7 +71,7 @@ class AnimateDiffEngine(VideoEngine):
         stride: int = 2,
         steps: int = 25,
         guidance: float = 7.5,
-        prompt: str = "a person",
+        template: str = TEMPLATE,
         suffix: str = "photograph, natural light, detailed",
         negative_prompt: str = NEGATIVE,
         body: str = "free",
@@ -82,7 +83,7 @@ class AnimateDiffEngine(VideoEngine):
         compile: bool = False,
     ) -> None:
         super().__init__(size, area, body, Memory(device, dtype, offload, slicing, tiling, compile))
-        given = controls or {"pose": "lllyasviel/control_v11p_sd15_openpose"}
+        given = controls or {"pose": "sd15_controlnet_openpose"}
         scales = dict.fromkeys(given, 1.0) | (control_scale or {})
         if set(scales) != set(given) or not set(given) <= set(_CONTROLS):
             raise PosesynError(
@@ -100,7 +101,8 @@ class AnimateDiffEngine(VideoEngine):
         self.ip_adapter_file, self.ip_adapter_encoder = ip_adapter_file, ip_adapter_encoder
         self.ip_adapter_scale = float(ip_adapter_scale)
         self.frames, self.stride, self.steps, self.guidance = frames, stride, steps, float(guidance)
-        self.prompt, self.suffix, self.negative_prompt = prompt, suffix, negative_prompt
+        check_template(template)
+        self.template, self.suffix, self.negative_prompt = template, suffix, negative_prompt
 
     def config(self) -> dict[str, Any]:
         adapter = None
@@ -117,7 +119,7 @@ class AnimateDiffEngine(VideoEngine):
                 "stride": self.stride,
                 "steps": self.steps,
                 "guidance": self.guidance,
-                "prompt": self.prompt,
+                "template": self.template,
                 "suffix": self.suffix,
                 "negative_prompt": self.negative_prompt,
             }
@@ -170,7 +172,7 @@ class AnimateDiffEngine(VideoEngine):
         noise = latent_noise(
             job.seed, (pipeline.unet.config.in_channels, count, view.height // scale, view.width // scale)
         )
-        words = ", ".join(part for part in (prompt_text(job.prompt, self.prompt), self.suffix) if part)
+        words = ", ".join(part for part in (prompt_text(job, self.template), self.suffix) if part)
         more: dict[str, Any] = {}
         if self.ip_adapter is not None:
             # Without a reference the adapter is shown grey and counts for nothing.

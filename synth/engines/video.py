@@ -19,7 +19,7 @@ from human.errors import PosesynError
 from synth.diffusion.loading import Memory, free_memory
 from synth.driving import Driving, View, cut_out, drive, view_of
 from synth.engines.base import ImageEngine
-from synth.jobs import Job, Prompt
+from synth.jobs import Job
 from synth.labels import label_scenes
 
 _log = logging.getLogger(__name__)
@@ -103,14 +103,6 @@ class VideoEngine(ImageEngine):
     def release(self) -> None:
         self._pipeline = None
         free_memory()
-
-
-def prompt_text(prompt: Prompt, otherwise: str = "") -> str:
-    """ "A {gender} {action} {environment}" (Pose++), or the caption, or ``otherwise`` where there are no words."""
-    if prompt.action:
-        return " ".join(word for word in ("A", prompt.gender or "person", prompt.action, prompt.environment) if word)
-    caption = prompt.caption.strip()
-    return " ".join(part for part in (caption, prompt.environment) if part) if caption else otherwise
 
 
 def hold_last(frames: np.ndarray, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from human.errors import PosesynError
 from human.rotations import matrix_to_rotvec, rotation_about, rotvec_to_matrix
 from human.skeleton import POSE32
 from synth.conditions import draw_conditions
-from synth.driving import FACE_SIZE, cut_out, drive, fit_picture, head_crop, stick_width, view_of
+from synth.driving import FACE_SIZE, cut_out, drive, fit_picture, head_crop, stick_width, strip, view_of
 from synth.jobs import Canvas, Job
 from synth.scene import sample_scene
 from tests.synth.test_clips import BANK, SIZE, job_of, joints_of, walk
@@ -74,7 +74,7 @@ def test_drawings_depth_and_mask_are_the_body_of_the_labels() -> None:
     overlap = (masks & own.mask).sum((1, 2)) / (masks | own.mask).sum((1, 2))
     assert float(overlap.min()) > 0.93
     # Every joint of the drawing lies where it is labelled, in its own colour.
-    colours = {"right_wrist": (255, 255, 0), "left_wrist": (0, 255, 0), "right_knee": (0, 255, 255)}
+    colours = {"right_wrist": (170, 255, 0), "left_wrist": (0, 255, 85), "right_knee": (0, 255, 255)}
     at = project(joints_of(job), view.intrinsics.expand(4, -1, -1)).round().long()
     for name, colour in colours.items():
         for f in range(4):
@@ -84,6 +84,16 @@ def test_drawings_depth_and_mask_are_the_body_of_the_labels() -> None:
     # The feet too, which OpenPose's drawing lacks: left toes, right toes.
     for colour in ((200, 200, 0), (100, 100, 0)):
         assert all((frame.reshape(-1, 3) == colour).all(1).any() for frame in driving.pose)
+
+
+def test_a_strip_to_look_at() -> None:
+    job = few()
+    driving = drive(job, view_of(job, SIZE, 64 * 64, 16))
+    height, width = driving.mask.shape[1:]
+    picture = strip(driving, 3)
+    assert picture.shape == (3 * height, 3 * width, 3)
+    assert np.array_equal(picture[:height, -width:], driving.pose[3])
+    assert np.array_equal(picture[-height:, :width, 0], driving.mask[0])
 
 
 def test_one_scale_of_depth_for_the_clip() -> None:
@@ -121,9 +131,10 @@ def test_further_people_hide_and_are_hidden() -> None:
     # The labelled person is in front: where they are, nothing of the other shows.
     assert np.array_equal(pair.pose[alone.pose.any(-1)], alone.pose[alone.pose.any(-1)])
     hidden = drive(replace(job, others=(before,)), view)
+    theirs = drive(replace(job, scene=before), view).mask > 0
     mine = alone.mask > 0
-    assert (hidden.depth[mine] == 255).any()
-    assert hidden.depth[mine].astype(int).min() < 255
+    assert (mine & theirs).sum() > 100
+    assert hidden.depth[mine & theirs].mean() > hidden.depth[mine & ~theirs].mean() + 10
 
 
 def test_what_cannot_be_drawn_is_one_clear_error() -> None:

@@ -46,7 +46,12 @@ def wan_transformer(seed: int = 31) -> Any:
         face_encoder_num_heads=2,
         inject_face_latents_blocks=2,
     )
-    return tiny.seeded(network, seed, spread=0.3)
+    tiny.seeded(network, seed, spread=0.3)
+    with torch.no_grad():  # its layers divide by their width themselves: smaller weights would show nothing of a face
+        for weight in network.motion_encoder.parameters():
+            if weight.ndim > 1:
+                weight *= weight[0].numel() ** 0.5
+    return network
 
 
 def umt5(seed: int = 32) -> Any:
