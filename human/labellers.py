@@ -1,8 +1,8 @@
 """Pseudo-labels: 2D joints for pictures that have none, as a detector or another program sees them (PoseSyn, Table 7).
 
 A labeller turns an RGB picture into people with joints and confidences. "blazepose" needs no files of the user's;
-"coco" reads what another program found; "estimator" asks any target pose estimator
-(:mod:`lightning_modules.labeller`, known once ``lightning_modules`` is imported).
+"keypoints" is any keypoint detector; "coco" reads what another program found; "estimator" asks any target pose
+estimator (:mod:`lightning_modules.labeller`, known once ``lightning_modules`` is imported).
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from human.blazepose import Landmarks, Picture
 from human.crop import Array
-from human.detectors import BlazePoseDetector
+from human.detectors import BlazePoseDetector, make_detector
 from human.errors import PosesynError
+from human.keypoints import make_keypoint_detector
 from human.registry import Registry
 from human.skeleton import COCO17, get_skeleton
 
@@ -49,7 +51,7 @@ class Labels:
         scores = np.nan_to_num(np.asarray(score, np.float64).reshape(-1)).clip(0, 1)
         with np.errstate(invalid="ignore"):
             inside = ((points[..., :2] >= -0.5) & (points[..., :2] <= [width - 0.5, height - 0.5])).all(-1)
-        good = inside & np.isfinite(points).all(-1)
+        good = np.asarray(inside & np.isfinite(points).all(-1))
         points = np.where(good[..., None], points, 0.0)
         points[..., 2] = points[..., 2].clip(0, 1)
         order = np.argsort(-scores, kind="stable")
@@ -106,6 +108,39 @@ class BlazePoseLabeller(Labeller):
 def _coco17(person: Landmarks) -> Array:
     rows = list(BLAZEPOSE_COCO17)
     return np.concatenate([person.points[rows], person.visible[rows, None]], 1)
+
+
+@LABELLERS.register("keypoints")
+class KeypointLabeller(Labeller):
+    """Any keypoint detector (``human.keypoints.KEYPOINT_DETECTORS``: ViTPose, RTMPose, BlazePose).
+
+    Args:
+        keypoints, keypoints_options: the detector of points by name, and its arguments.
+        detector, detector_options: who finds the people (``human.detectors.DETECTORS``); default: the detector of
+            points itself.
+    """
+
+    name = "keypoints"
+    parallel = False  # it may hold a GPU
+
+    def __init__(
+        self,
+        keypoints: str = "blazepose",
+        keypoints_options: dict[str, Any] | None = None,
+        detector: str | None = None,
+        detector_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._points = make_keypoint_detector(keypoints, keypoints_options)
+        self._people = None if detector is None else make_detector(detector, detector_options)
+        self.points = json.dumps(self._points.config(), sort_keys=True)
+        self.finder = "" if self._people is None else self._people.describe()
+
+    def __call__(self, image_HWC: Picture, file: str = "") -> Labels:
+        boxes = None if self._people is None else [self._people(image_HWC, file).boxes]
+        picture = torch.from_numpy(np.ascontiguousarray(image_HWC)).permute(2, 0, 1)
+        (found,) = self._points.detect(picture[None], boxes)
+        joints = np.concatenate([found.points, found.conf[..., None]], -1)
+        return Labels.of(joints, found.score, len(COCO17), *image_HWC.shape[:2])
 
 
 @LABELLERS.register("coco")

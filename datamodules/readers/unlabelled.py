@@ -232,7 +232,10 @@ class _Todo(Dataset[int]):
         path = self.files[number]
         try:
             return sum(
-                1 for _ in label_file(path, str(path.relative_to(self.root)), self.labeller, self.cache, self.stride)
+                1
+                for _ in label_file(
+                    path, path.relative_to(self.root).as_posix(), self.labeller, self.cache, self.stride
+                )
             )
         except _Unreadable:
             return 0

@@ -291,6 +291,26 @@ def test_blazepose_labels_real_people(shared_data: Path) -> None:
     assert np.median(distances) < 0.08
 
 
+@needs_blazepose
+def test_any_keypoint_detector_labels(shared_data: Path) -> None:
+    """BlazePose behind the other contract says the same of the same picture, by itself and of a given box."""
+    pytest.importorskip("ai_edge_litert")
+    reader = make_reader("lspet", {"root": shared_data / "lspet", "split": "val"})
+    image = reader.read_image(0)
+    own = make_labeller("blazepose", {"levels": 1})(image, "")
+    alike = make_labeller("keypoints", {"keypoints_options": {"levels": 1}})
+    found = alike(image, "")
+    assert len(own) == len(found) == 1
+    np.testing.assert_allclose(found.joints[..., :2], own.joints[..., :2], atol=1e-6)
+    np.testing.assert_allclose(found.joints[..., 2], own.joints[..., 2] * own.score, atol=1e-6)
+    boxed = make_labeller("keypoints", {"detector": "whole"})
+    near = boxed(image, "").joints[0, [5, 6, 11, 12], :2] - own.joints[0, [5, 6, 11, 12], :2]
+    assert np.abs(near).mean() < 0.1 * max(image.shape)
+    assert boxed.describe() != alike.describe()
+    with pytest.raises(PosesynError, match="keypoint detector"):
+        make_labeller("keypoints", {"keypoints": "nobody"})
+
+
 PICTURE = '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "keypoints": [1, 2, 3]}]}'
 STRANGER = json.dumps({"images": [], "annotations": [{"image_id": 5, "keypoints": [1.0] * 51}]})
 
