@@ -104,8 +104,8 @@ def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
                 own = Path(folder) / "synth.yaml"
                 own.write_text(yaml.safe_dump(own_keys(config)), encoding="utf-8")
                 words[at : at + (1 if equals else 2)] = ["--config", str(own)]
-                return parser.instantiate_classes(parser.parse_args(words)), config
-    return parser.instantiate_classes(parser.parse_args(words)), None
+                return parser.instantiate(parser.parse_args(words)), config
+    return parser.instantiate(parser.parse_args(words)), None
 
 
 def own_keys(config: Path) -> dict[str, Any]:
