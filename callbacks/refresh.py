@@ -330,7 +330,7 @@ class Refresh(Callback):
             if mined.crops is None:
                 warn_about(done)
             else:
-                how = {"number": self.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
+                how: dict[str, Any] = {"number": self.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
                 plan = refresher.plan(estimator, data.mining_data, mined, **how)
                 with clock("order"):
                     order = self.order(refresher, plan, data.image_size, number=self.count, tpe=tpe)

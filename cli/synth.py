@@ -104,8 +104,8 @@ def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
                 own = Path(folder) / "synth.yaml"
                 own.write_text(yaml.safe_dump(own_keys(config)), encoding="utf-8")
                 words[at : at + (1 if equals else 2)] = ["--config", str(own)]
-                return parser.instantiate_classes(parser.parse_args(words)), config
-    return parser.instantiate_classes(parser.parse_args(words)), None
+                return parser.instantiate(parser.parse_args(words)), config
+    return parser.instantiate(parser.parse_args(words)), None
 
 
 def own_keys(config: Path) -> dict[str, Any]:
@@ -145,19 +145,18 @@ def _signals() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(came)
     except Stopped as stopped:
         print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)
-        raise SystemExit(128 + came[0]) from None
+        raise SystemExit(128 + (came[0] if came else signal.SIGTERM)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 # -- what it does ----------------------------------------------------------------------------------------------------
-def _serve(folder: JobFolder, options: Any, stop: Callable[[], bool]) -> None:
+def _serve(folder: JobFolder, options: Any, came: Callable[[], bool]) -> None:
     """Make whatever orders the folder holds; who placed them commits them."""
-    came = stop
 
     def stop() -> bool:
-        return came() or (options.parent and os.getppid() != options.parent)
+        return came() or bool(options.parent and os.getppid() != options.parent)
 
     with folder.driving():
         while not stop():

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from human.errors import PosesynError
 from synth.fleet.folder import EngineSpec
-from synth.fleet.worker import Fitness, Result, Worker, timed
+from synth.fleet.worker import Fitness, Result, Worker, timed, use_threads
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ def _work(pipe: Connection, spec: EngineSpec, threads: int, number: int) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the driver, which ends us
     with contextlib.suppress(OSError, EOFError):
         try:
+            use_threads(threads)
             _take_a_gpu(number)
-            worker = Worker(spec, threads)
+            worker = Worker(spec)
         except PosesynError as error:
             pipe.send({"kind": "unfit", "text": str(error)})
             return

@@ -148,17 +148,19 @@ class Drive:
         self.tell(self.status)
         if not self.queue:
             return self.status
-        for worker in range(min(self.crew.size, len(self.queue))):
+        started = min(self.crew.size, len(self.queue))
+        for worker in range(started):
             self.crew.start(worker)
         while (self.queue or self.hands) and not stop():
             self.hand_out()
+            self.tell(self.status)
             for event in self.crew.events(0.5):
                 self.take(event)
             if self.ready_at is not None:
                 self.status.working = time.monotonic() - self.ready_at
             self.status.workers = len(self.idle) + len(self.hands)
             self.tell(self.status)
-            if len(self.gone) == min(self.crew.size, self.status.total) and self.queue:
+            if len(self.gone) == started and self.queue:
                 self.give_up()
         return self.status
 

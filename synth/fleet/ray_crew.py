@@ -9,7 +9,7 @@ from typing import Any
 from human.errors import PosesynError
 from synth.fleet.crew import Crew, Event
 from synth.fleet.folder import EngineSpec
-from synth.fleet.worker import Worker, timed
+from synth.fleet.worker import Worker, timed, use_threads
 
 
 class RayCrew(Crew):
@@ -111,7 +111,8 @@ class _Actor:
 
     def start(self) -> dict[str, Any]:
         try:
-            self.worker = Worker(self.spec, self.threads)
+            use_threads(self.threads)
+            self.worker = Worker(self.spec)
         except PosesynError as error:
             return {"kind": "unfit", "text": str(error)}
         return {"kind": "ready", "fitness": self.worker.fitness()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from human.errors import PosesynError
@@ -43,14 +44,12 @@ class Worker:
 
     Args:
         spec: engine and checks.
-        threads: of torch, for work on the CPU.
 
     Raises:
         PosesynError: the engine cannot be built here, or is not the one that the jobs are for.
     """
 
-    def __init__(self, spec: EngineSpec, threads: int = 1) -> None:
-        torch.set_num_threads(max(threads, 1))
+    def __init__(self, spec: EngineSpec) -> None:
         self.engine = make_image_engine(spec.engine, spec.size, spec.backgrounds, spec.options)
         self.checks = make_checks(spec.checks)
         if self.engine.wants_estimator:
@@ -104,6 +103,12 @@ def _load(content: bytes) -> Job | str:
             return Job.load(path)
         except PosesynError as error:
             return str(error)
+
+
+def use_threads(threads: int) -> None:
+    """Torch and OpenCV of this whole process: workers side by side must not all ask for every core."""
+    torch.set_num_threads(max(threads, 1))
+    cv2.setNumThreads(max(threads, 1))
 
 
 def timed(worker: Worker, jobs: Sequence[bytes]) -> dict[str, Any]:
