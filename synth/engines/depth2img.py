@@ -33,7 +33,7 @@ from synth.engines.base import ENGINES, ImageEngine
 from synth.jobs import Job, Prompt, Reference
 from synth.labels import label_scenes
 from synth.scene import SceneSpec
-from synth.segmenters import InstanceSegmenter, make_segmenter
+from synth.segmenters import Instances, InstanceSegmenter, make_segmenter
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -208,8 +208,14 @@ class Depth2ImgEngine(ImageEngine):
         how = cv2.INTER_AREA if height > self.resolution else cv2.INTER_CUBIC
         return np.asarray(cv2.resize(image, (self.resolution, self.resolution), interpolation=how), np.uint8)
 
-    def guidance_of(self, job: Job, row: int, initial: np.ndarray, number: int = 0) -> Guidance:
-        """Depth map and mask of one row of a job about its initial picture."""
+    def found_in(self, job: Job, initial: np.ndarray) -> Instances:
+        """People and objects in a job's initial picture."""
+        return self.segmenter(initial, self._known_body(job.reference))
+
+    def guidance_of(
+        self, job: Job, row: int, initial: np.ndarray, number: int = 0, found: Instances | None = None
+    ) -> Guidance:
+        """Depth map and mask of one row of a job about its initial picture, in which ``found`` was found."""
         people = [scene[row : row + 1] for scene in (job.scene, *job.others)]
         depth = scene_depth(self.body, people, self.size, self.resolution)
         if not bool((depth > 0).any()):
@@ -217,7 +223,7 @@ class Depth2ImgEngine(ImageEngine):
                 f"engine 'depth2img': nobody is in the picture of job {number}, row {row} (seed {job.seed}): its body "
                 "lies outside it or behind the camera"
             )
-        found = self.segmenter(initial, self._known_body(job.reference))
+        found = found or self.found_in(job, initial)
         person, objects = torch.from_numpy(found.person), torch.from_numpy(found.objects)
         return guide(depth, person, objects, self.resolution // 8, self.floor, self.hidden_at_most)
 
@@ -234,12 +240,13 @@ class Depth2ImgEngine(ImageEngine):
     def make(self, jobs: Sequence[Job]) -> list[PoseBatch]:
         work = []
         for number, job in enumerate(jobs):
-            kept = job.kept
-            if not all(bool(v.isfinite().all()) for v in _numbers(kept)):
+            everyone = (job.kept, *(other[list(job.keep)] for other in job.others))
+            if not all(bool(v.isfinite().all()) for scene in everyone for v in _numbers(scene)):
                 raise PosesynError(f"engine 'depth2img': the scene of job {number} (seed {job.seed}) is not finite")
             initial = self.initial(job, number)
+            found = self.found_in(job, initial)
             for row in job.keep:
-                work.append((job, row, initial, self.guidance_of(job, row, initial, number)))
+                work.append((job, row, initial, self.guidance_of(job, row, initial, number, found)))
         images: list[Tensor] = []
         for start in range(0, len(work), self.at_once):
             part = work[start : start + self.at_once]

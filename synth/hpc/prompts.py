@@ -72,7 +72,7 @@ def choose_action(actions: Sequence[str], known: str, rng: np.random.Generator) 
     """What a prompt is about: what the data say, else one of the config's ``actions``."""
     if known and known not in MPII_LEFT_OUT:
         return known
-    return actions[rng.integers(len(actions))] if actions else ""
+    return actions[int(rng.integers(len(actions)))] if actions else ""
 
 
 def check_prompts(name: str) -> Callable[[str, np.random.Generator], Prompt]:
