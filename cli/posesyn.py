@@ -11,7 +11,7 @@ from human.errors import PosesynError
 #: Command -> (the module whose ``run`` it is, what it does). A module is imported only when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("cli.bench", "an estimator, or predictions made elsewhere, on data sets under their protocols"),
-    "synth": ("cli.synth", "mine once and make the samples, on this machine or a Ray cluster; --plan says what it takes"),
+    "synth": ("cli.synth", "mine once and make the samples, here or on a Ray cluster; --plan says what it takes"),
     "report": ("cli.report", "what runs mined, made and learned, as one HTML page"),
     "quality": ("cli.quality", "a pool's pictures beside real ones: FID, KID, alignment, pass rates, diversity"),
     "assets": ("cli.assets", "list and fetch the files that posesyn can download"),
