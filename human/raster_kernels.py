@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import warp as wp
 
-wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-wp.init()
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 SUBPIXEL_BITS = wp.constant(14)

@@ -1,4 +1,4 @@
-"""Warp kernels of :mod:`human.shading`. Importing this module starts Warp (see :mod:`human.raster_kernels`)."""
+"""Warp kernels of :mod:`human.shading`. Importing this module starts Warp (see :mod:`human.warp_start`)."""
 
 # mypy: ignore-errors
 # (Warp compiles these bodies itself; its type stubs do not describe what kernels may do with arrays.)
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 

@@ -1,6 +1,6 @@
 """Warp kernels of clothing: where a garment covers the surface, and how far it stands off the skin.
 
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors
@@ -12,6 +12,9 @@ import math
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 #: x, y, z, reach, level, hair of a surface point at rest (``synth.surface.FIELDS``).

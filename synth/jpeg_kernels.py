@@ -2,7 +2,7 @@
 
 Integers throughout and the arithmetic of libjpeg's slow-but-accurate transforms (Loeffler, Ligtenberg & Moschytz,
 ICASSP 1989), so the result is libjpeg's, byte for byte, on every device. Entropy coding is lossless and left out.
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors
@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 vec8 = wp.types.vector(length=8, dtype=wp.int32)

@@ -1,4 +1,4 @@
-"""Warp kernel of :mod:`synth.occluders`. Importing this module starts Warp (see :mod:`human.raster_kernels`).
+"""Warp kernel of :mod:`synth.occluders`. Importing this module starts Warp (see :mod:`human.warp_start`).
 
 Shapes are signed distances (negative inside) in the object's own frame, pixels: exact for boxes, first-order for the
 rest, which is enough for an edge a pixel or two wide.
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 # Kinds (``synth.occluders.KINDS``).

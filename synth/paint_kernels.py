@@ -1,6 +1,6 @@
 """Warp functions of cloth at a rest-pose point: fabric, seams and trimmings, folds, garment textures.
 
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors

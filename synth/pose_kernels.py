@@ -1,7 +1,7 @@
 """Warp kernels that pose a mesh: forward kinematics and sparse skinning (SMPL, Loper et al. 2015, Eq. 2-4 and 7).
 
 One thread owns a joint chain or a vertex and sums in a fixed order, so a sample has the same bytes in any batch.
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 BETAS = wp.constant(10)

@@ -1,6 +1,6 @@
 """Warp kernels around the z-buffer: where the vertices are seen, and what each output pixel's samples see.
 
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 #: Taps of half a Gaussian, the middle one included: the largest radius is one less.

@@ -1,7 +1,7 @@
 """The Warp kernel that turns z-buffers into a picture: surface colour, relief, light, and what lies behind.
 
 One thread per output pixel (CUDA) or per run of them (CPU); pixels that nobody covers cost only the background.
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors

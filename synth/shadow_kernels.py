@@ -1,6 +1,6 @@
 """Warp kernels of shadows: the view from the sun, looking up into it, near surfaces, and the ground.
 
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors
@@ -15,7 +15,7 @@ import math
 import warp as wp
 
 from human.raster_kernels import INVERSE_BITS, SUBPIXEL
-from synth.surface_kernels import scramble
+from synth.surface_kernels import HASH_X, HASH_Y, scramble
 
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
@@ -134,7 +134,7 @@ def inverse_depth(keys: wp.array2d[wp.int64], b: int, i: int) -> float:
 def turn_at(x: int, y: int) -> wp.vec2:
     """Cosine and sine of an angle that changes from pixel to pixel, so that few taps leave grain, not bands."""
     # A point of the circle by the tangent of half its angle: sines cost more than the taps themselves.
-    h = scramble(wp.uint32(x) * wp.uint32(0x9E3779B1) ^ wp.uint32(y) * wp.uint32(0x85EBCA77))
+    h = scramble(wp.uint32(x) * HASH_X ^ wp.uint32(y) * HASH_Y)
     t = float(int(h >> wp.uint32(8))) * wp.static(2.0**-23) - 1.0
     scale = 1.0 / (1.0 + t * t)
     side = float(int(h & wp.uint32(1))) * 2.0 - 1.0

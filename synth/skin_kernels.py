@@ -1,6 +1,6 @@
 """Warp functions of skin, face and hair at a rest-pose point.
 
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors

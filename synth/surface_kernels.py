@@ -2,7 +2,7 @@
 
 Everything is a function of integers and of rest-pose coordinates, and changes smoothly over about one pixel
 (``footprint``, metres), so that borders are anti-aliased and do not depend on the last bit of a device's arithmetic.
-Importing this module starts Warp (see :mod:`human.raster_kernels`).
+Importing this module starts Warp (see :mod:`human.warp_start`).
 """
 
 # mypy: ignore-errors
@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import warp as wp
 
+from human.warp_start import start_warp
+
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 vec4ub = wp.types.vector(length=4, dtype=wp.uint8)
@@ -49,6 +52,12 @@ MOTTLE = wp.constant(18)
 FEATURES = wp.constant(19)
 STRANDS = wp.constant(20)
 
+# Beyond the greatest int32: as literals within a kernel they would pass through one, of which the compiler warns.
+MIX = wp.constant(wp.uint32(0x846CA68B))
+HASH_X = wp.constant(wp.uint32(0x9E3779B1))
+HASH_Y = wp.constant(wp.uint32(0x85EBCA77))
+HASH_Z = wp.constant(wp.uint32(0xC2B2AE3D))
+
 
 @wp.func
 def scramble(h: wp.uint32) -> wp.uint32:
@@ -56,7 +65,7 @@ def scramble(h: wp.uint32) -> wp.uint32:
     h = h ^ (h >> wp.uint32(16))
     h = h * wp.uint32(0x7FEB352D)
     h = h ^ (h >> wp.uint32(15))
-    h = h * wp.uint32(0x846CA68B)
+    h = h * MIX
     return h ^ (h >> wp.uint32(16))
 
 
@@ -82,12 +91,12 @@ def noise(p: wp.vec3, seed: wp.uint32) -> wp.vec4:
     x = p[0] - fx
     y = p[1] - fy
     z = p[2] - fz
-    hx = wp.uint32(int(fx)) * wp.uint32(0x9E3779B1)
-    hy = wp.uint32(int(fy)) * wp.uint32(0x85EBCA77)
-    hz = wp.uint32(int(fz)) * wp.uint32(0xC2B2AE3D) + seed
-    ux = hx + wp.uint32(0x9E3779B1)
-    uy = hy + wp.uint32(0x85EBCA77)
-    uz = hz + wp.uint32(0xC2B2AE3D)
+    hx = wp.uint32(int(fx)) * HASH_X
+    hy = wp.uint32(int(fy)) * HASH_Y
+    hz = wp.uint32(int(fz)) * HASH_Z + seed
+    ux = hx + HASH_X
+    uy = hy + HASH_Y
+    uz = hz + HASH_Z
     a = lattice(hx ^ hy ^ hz)
     b = lattice(ux ^ hy ^ hz)
     c = lattice(hx ^ uy ^ hz)
@@ -119,9 +128,9 @@ def noise(p: wp.vec3, seed: wp.uint32) -> wp.vec4:
 @wp.func
 def speck(x: float, y: float, z: float, seed: wp.uint32) -> float:
     """Grain of 3 mm, about [-0.6, 0.6]: finer than pixels mostly are, hence not smoothed."""
-    hx = wp.uint32(int(floor(x * 330.0))) * wp.uint32(0x9E3779B1)
-    hy = wp.uint32(int(floor(y * 330.0))) * wp.uint32(0x85EBCA77)
-    hz = wp.uint32(int(floor(z * 330.0))) * wp.uint32(0xC2B2AE3D) + seed
+    hx = wp.uint32(int(floor(x * 330.0))) * HASH_X
+    hy = wp.uint32(int(floor(y * 330.0))) * HASH_Y
+    hz = wp.uint32(int(floor(z * 330.0))) * HASH_Z + seed
     return 0.6 * lattice(hx ^ hy ^ hz)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import warp as wp
 
+from human.warp_start import start_warp
 from metrics.functional.procrustes import _WELL_CONDITIONED
 
-wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-wp.init()
+start_warp()
 wp.set_module_options({"enable_backward": False, "optimization_level": 3})
 
 MIN_ZETA = wp.constant(wp.float64(_WELL_CONDITIONED))
