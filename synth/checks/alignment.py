@@ -46,7 +46,7 @@ class Alignment(Check):
 
     def __init__(
         self,
-        error: float = 0.1,
+        error: float = 0.07,
         shift: float = 0.045,
         sure: float = 0.3,
         points: int = 6,

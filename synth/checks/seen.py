@@ -63,6 +63,11 @@ class Watcher:
         """Everybody in each picture."""
         return self._ask(batch)
 
+    def at(self, batch: PoseBatch, points: list[Array]) -> list[People]:
+        """What is seen in each picture where (P,17,2) points are thought to be."""
+        boxes = [np.concatenate([p.min(1), p.max(1)], 1) if len(p) else np.zeros((0, 4)) for p in points]
+        return self._ask(batch, boxes, points)
+
     def compare(self, batch: PoseBatch) -> Seen:
         """The person at the label's box in each picture."""
         label, conf = label_points(batch)

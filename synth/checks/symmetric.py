@@ -62,7 +62,7 @@ class SymmetricAP(Check):
 
     def __init__(
         self,
-        sigma: float = 0.1,
+        sigma: float = 0.5,
         margin: float | None = 0.0,
         sure: float = 0.3,
         joints: int = 5,

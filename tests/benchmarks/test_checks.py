@@ -22,7 +22,7 @@ def test_planted_faults_are_caught() -> None:
     faults = [row for name, row in rows.items() if "no fault" not in name]
     assert {"mirrored", "sides swapped", "nobody", "two people", "empty", "shifted by 8%"} == {r.name for r in faults}
     removed = sum(int((~row.report.passed).sum()) for row in faults)
-    assert removed >= 0.9 * sum(len(row.batch) for row in faults)
+    assert removed >= 0.85 * sum(len(row.batch) for row in faults)
     for row in (good, *faults):
         assert sum(row.report.removed.values()) == int((~row.report.passed).sum())
     text = checks.table([good, *faults])

@@ -38,7 +38,12 @@ class Told(KeypointDetector):
         return {"name": "told", "story": self.story}
 
     def _look(self, pictures: Any, boxes: Any, hints: Any) -> list[People]:
-        return self._find(pictures)
+        """Of the people of a picture, for each hint the one who is nearest."""
+        out = []
+        for people, rows in zip(self._find(pictures), hints, strict=True):
+            where = [int(np.abs(people.points - row).sum((1, 2)).argmin()) for row in rows]
+            out.append(People(people.points[where], people.conf[where], people.score[where]))
+        return out
 
     def _find(self, pictures: Any) -> list[People]:
         return [self.people[int(p[0, 0, 0])] for p in pictures]
@@ -146,7 +151,7 @@ def test_people_are_counted(standing: PoseBatch, told: Any) -> None:
         other(truth[2][None] / 20, 0.9, 2),  # far away
         other(shifted[3], 0.1, 3),  # perhaps none
         People(truth[4][None], 0.1 * conf, np.ones(1)),  # nobody to be seen where the label is
-        People.none(),
+        People(truth[5][None] + [0, 900], 0.0 * conf, np.ones(1)),
     ]
     verdict = make_check("person_count", options)(standing)
     assert verdict.figures["people"].tolist() == [1, 2, 1, 1, 0, 0]
