@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +47,8 @@ class RayCrew(Crew):
             quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
             try:
                 if address == "local":
-                    local = {"num_cpus": max(workers * cpus, 1), "include_dashboard": False}
-                    ray.init(address="local", object_store_memory=120 * 2**20, **local, **quiet)
+                    local = {"num_cpus": max(math.ceil(workers * cpus), 1), "include_dashboard": False}
+                    ray.init(address="local", object_store_memory=256 * 2**20, **local, **quiet)
                 else:
                     ray.init(address=address, **quiet)
             except ConnectionError as error:
@@ -123,6 +125,7 @@ class _Actor:
 
 
 def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody without being asked
     try:
         import ray
     except ImportError as error:
