@@ -57,8 +57,8 @@ class ControlNetEngine(ImageEngine):
         body: whose mesh is drawn, and read for the labels.
         hidden_joints: whether joints behind something are drawn.
         template, negative_prompt, genders, environments: of the prompts (:mod:`synth.diffusion.prompts`).
-        batch: pictures made at once; also what a smaller last batch is filled up to, so that a picture's bytes do not
-            depend on its neighbours.
+        batch: pictures made at once, to which a smaller last batch is filled up. With 1 a picture's bytes do not depend
+            on its neighbours; rows of one batch may round differently.
         device, dtype, offload, slicing, tiling, compile: :class:`synth.diffusion.loading.Memory`.
         local_files_only: false lets weights be downloaded on first use.
 
