@@ -53,6 +53,8 @@ class RayCrew(Crew):
                     ray.init(address=address, **quiet)
             except ConnectionError as error:
                 raise PosesynError(f"no Ray cluster at {address!r}: start one with `ray start --head`") from error
+            except Exception as error:  # Ray says in a bare Exception that this machine was too slow to start a node
+                raise PosesynError(f"Ray cannot be started ({address!r}): {error}") from error
         room = ray.cluster_resources()
         gpus = float(room.get("GPU", 0) >= 1) if gpus is None else gpus
         self.gpus = gpus
