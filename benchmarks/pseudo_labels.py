@@ -29,6 +29,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from datamodules.crops import CropSet
+from datamodules.mining import JoinedCrops
 from datamodules.readers import PoseReader, make_reader
 from human.errors import PosesynError
 from human.prediction import Estimator
@@ -80,7 +81,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def errors_of(eem: EEM, estimator: Estimator, reader: PoseReader, size: int, single: bool) -> np.ndarray:
     """(N,) of equation 1, NaN for those who may not be mined."""
-    data = CropSet(reader, size)
+    data = JoinedCrops([CropSet(reader, size)])
     rows = replace(eem, single_person=single).eligible(data)
     out = np.full(len(data), np.nan)
     out[rows] = eem.score(estimator, data, rows)[0]

@@ -8,6 +8,7 @@ joints; focal length 5000 pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -129,7 +130,7 @@ class SPIN(PoseEstimator):
         said = Bodies(matrix_to_rotvec(out.rotations.detach()), betas)
         origin = out.transl.detach() - rest_pelvis(self.body, betas)
         ranks = self.trainer.world_size if self._trainer is not None else 1
-        share = self.all_gather if ranks > 1 else torch.Tensor.clone
+        share: Callable[..., Tensor] = self.all_gather if ranks > 1 else torch.Tensor.clone  # type: ignore[assignment]
         with torch.autocast(batch.image.device.type, enabled=False):
             batch, used = fits.improve(batch, said, origin, out.intrinsics.detach(), share)
         if self._trainer is not None:

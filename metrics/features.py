@@ -8,6 +8,7 @@ model of timm with weights that the user has.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -24,6 +25,9 @@ INCEPTION = "inception"
 
 class FeatureNetwork(nn.Module):
     """uint8 RGB pictures (B,3,H,W) of any size -> (B,F) float64. Never trains; ``num_features`` is F."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, network: nn.Module, width: int, side: int, mean: Tensor, std: Tensor) -> None:
         super().__init__()
@@ -60,7 +64,7 @@ def make_features(name: str = DEFAULT_FEATURES, weights: str | None = None) -> F
         PosesynError: no such model, no weights for it, or they do not fit.
     """
     if name == DEFAULT_FEATURES and weights is None:
-        network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        network: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
         load_lite_weights(network, "efficientnet_lite0")
         centre, scale = torch.full((3,), 127.0), torch.full((3,), 128.0)
         return FeatureNetwork(name, network, int(network.num_features), 224, centre, scale)

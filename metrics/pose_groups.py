@@ -65,7 +65,7 @@ def pose_groups(joints2d_NJ2: NDArray[np.floating], conf_NJ: NDArray[np.floating
     head = reach(at("head_top"), shoulders, unit)
     head = np.where(np.isfinite(head), head, 0.6)
     lifts = np.stack([reach(wrist, shoulders, unit) - head for wrist in (l_wri, r_wri)], 1)
-    known = np.isfinite(joints).all(2)
+    known = np.asarray(np.isfinite(joints).all(2))
     with np.errstate(invalid="ignore"):
         low = np.where(known[..., None], joints, np.inf).min(1)
         high = np.where(known[..., None], joints, -np.inf).max(1)
@@ -83,10 +83,10 @@ def pose_groups(joints2d_NJ2: NDArray[np.floating], conf_NJ: NDArray[np.floating
                 np.sign(left) * reach(l_wri, r_wri, across) < -0.2, left + reach(l_wri, r_wri, across)
             ),
             "leg raised": _any(drops < 0.6, drops),
-            "crouching or sitting": _told((drops < 1.1).all(1), drops.sum(1)),
+            "crouching or sitting": _told(np.asarray((drops < 1.1).all(1)), drops.sum(1)),
             "legs apart": _told(np.linalg.norm(l_ank - r_ank, axis=1) / torso > 1.3, torso + (l_ank + r_ank).sum(1)),
             "towards the camera": _told(torso / box < 0.2, torso),
-            "joints unlabelled": (~known[:, limbs].all(1)).astype(np.float32),
+            "joints unlabelled": np.asarray(~known[:, limbs].all(1), np.float32),
         }
     return {name: out[name] for name in POSE_GROUPS}
 

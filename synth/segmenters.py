@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Instances:
     @property
     def person(self) -> Mask:
         """(H,W) everything that is a person."""
-        return self.masks[: self.people].any(0)
+        return np.asarray(self.masks[: self.people].any(0))
 
     @property
     def objects(self) -> Mask:
@@ -279,9 +280,9 @@ class TransformersSegmenter(InstanceSegmenter):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from synth.captions.text_encoders import first_line, transformers
+        from synth.captions.text_encoders import first_line
 
-        library = transformers()
+        library: Any = import_module("transformers")
         where: dict[str, Any] = {"local_files_only": self.local_files_only}
         if self.revision:
             where["revision"] = self.revision

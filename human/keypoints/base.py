@@ -133,7 +133,7 @@ class KeypointDetector(ABC):
 def _clean_boxes(rows: npt.ArrayLike) -> Array:
     """(P,4); a box that is none becomes a pixel, so that its person gets no sure points and the rows stay."""
     table = np.asarray(rows, np.float64).reshape(-1, 4)
-    good = np.isfinite(table).all(1) & (table[:, 2:] > table[:, :2]).all(1)
+    good = np.asarray(np.isfinite(table).all(1) & (table[:, 2:] > table[:, :2]).all(1))
     return np.where(good[:, None], table, [[0.0, 0.0, 1.0, 1.0]])
 
 

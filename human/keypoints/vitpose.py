@@ -60,7 +60,7 @@ class VitPoseKeypoints(KeypointDetector):
         where: dict[str, Any] = {"local_files_only": self.local_files_only, "revision": self.revision}
         try:
             processor = transformers.VitPoseImageProcessor.from_pretrained(self.checkpoint, **where)
-            model = transformers.VitPoseForPoseEstimation.from_pretrained(
+            model: Any = transformers.VitPoseForPoseEstimation.from_pretrained(
                 self.checkpoint, dtype=getattr(torch, self.dtype), use_safetensors=True, **where
             )
         except (OSError, ValueError) as error:

@@ -136,7 +136,8 @@ class _Fit(_Refinement):
         body = load_body(self.body)
         state = [batch.betas, batch.body_pose, batch.global_orient, batch.transl]
         none = batch.betas.new_zeros(len(batch))
-        start = FitResult(*(v.float() for v in state), error=none, valid=none == 0)
+        betas, pose, orient, transl = (v.float() for v in state)
+        start = FitResult(betas, pose, orient, transl, none, none == 0)
         skeleton = "coco17" if "coco17" in body.regressor_names else "pose32"
         conf = conf_B17
         if skeleton == "pose32":

@@ -53,7 +53,7 @@ class Watcher:
     """
 
     def __init__(self, detector: str = "blazepose", options: dict[str, Any] | None = None) -> None:
-        self.detector = make_keypoint_detector(detector, options)
+        self.detector: KeypointDetector = make_keypoint_detector(detector, options)
         self._memory = _memory(json.dumps(self.detector.config(), sort_keys=True))
 
     def config(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Watcher:
         return {"detector": self.detector}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.detector: KeypointDetector = state["detector"]
+        self.detector = state["detector"]
         self._memory = _memory(json.dumps(self.detector.config(), sort_keys=True))
 
 

@@ -181,7 +181,8 @@ def load_component(cls: type | str, model: DiffusionModel | str, memory: Memory 
     dtype = (memory or Memory()).torch_dtype
     with _told(chosen, kwargs.get("subfolder", "")), _no_bars():
         kind: Any = _find(cls) if isinstance(cls, str) else cls
-        if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+        network = isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+        if network:
             given = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             loaded, report = kind.from_pretrained(where, **given, **files, **kwargs)
             _fits(loaded, chosen, report)

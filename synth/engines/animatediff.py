@@ -92,7 +92,7 @@ class AnimateDiffEngine(VideoEngine):
             )
         if frames < 1 or stride < 1 or steps < 1:
             raise PosesynError(f"animatediff needs frames, stride and steps >= 1, got {frames}, {stride} and {steps}")
-        here = {"local_files_only": local_files_only}
+        here: dict[str, Any] = {"local_files_only": local_files_only}
         self.model = DiffusionModel(model, revision, variant, local_files_only)
         self.motion_adapter = DiffusionModel(motion_adapter, **here)
         self.controls = {name: DiffusionModel(given[name], **here) for name in _CONTROLS if name in given}
