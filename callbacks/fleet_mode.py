@@ -56,8 +56,11 @@ class FleetMode:
         else:
             names = []
             for name in self.pending:  # in order, so that a later one never overtakes
-                if not PlacedOrder(self.folder.path / name).finished:
-                    break
+                try:
+                    if not PlacedOrder(self.folder.path / name).finished:
+                        break
+                except PosesynError as error:  # taking it in will fail, once, and the run goes on without it
+                    log.error("an order of the fleet is gone: %s", error)
                 names.append(name)
             journal[str(epoch)] = {"pending": list(self.pending), "entered": names}
             self.folder.path.mkdir(parents=True, exist_ok=True)

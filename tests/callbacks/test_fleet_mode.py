@@ -142,7 +142,10 @@ def test_the_journal_decides(tmp_path: Path) -> None:
     assert mode.pending == []
     assert [p.name for p in FleetMode(tmp_path, fleet, [placed.name]).due(2)] == [placed.name]
     # Another run's notes are not ours.
-    assert [p.name for p in FleetMode(tmp_path, fleet, ["x", placed.name]).due(1)] == []
+    unfinished = place(tmp_path, 3).name
+    assert FleetMode(tmp_path, fleet, [unfinished, placed.name]).due(1) == []
+    # One whose folder is gone holds up nobody.
+    assert [p.name for p in FleetMode(tmp_path, fleet, ["gone", placed.name]).due(5)] == ["gone", placed.name]
     (tmp_path / "journal.json").write_text("{")
     with pytest.raises(PosesynError, match="delete it"):
         FleetMode(tmp_path, fleet, [placed.name]).due(3)
