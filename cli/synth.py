@@ -1,7 +1,7 @@
 """``posesyn synth``: synthetic samples by many processes, on this machine or on a Ray cluster.
 
     posesyn synth --config runs/mine/config.yaml --checkpoint runs/mine/last.ckpt --fleet.workers 4
-    posesyn synth --config FILE --checkpoint FILE --plan true --fleet.price 2.5
+    posesyn synth --config FILE --checkpoint FILE --plan --fleet.price 2.5
     posesyn synth --jobs FOLDER --fleet.ray auto --wait true
 
 With ``--config``: mines what the config mines with the checkpoint's estimator, plans a generation, makes its jobs and
@@ -9,7 +9,7 @@ commits it to the pool. FILE is an experiment file of ``lightning fit`` (its Ref
 has ``refresh``, ``data``, ``model`` and ``fleet`` at the top. Stopped or killed at any moment, the same command goes on
 where it was. With ``--jobs``: only makes the jobs in a folder that a training run (refresh mode ``fleet``) fills.
 
-``--plan true`` times a few jobs and says how many pictures a GPU-day makes, how long all would take and what it costs.
+``--plan`` times a few jobs and says how many pictures a GPU-day makes, how long all would take and what it costs.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
     parser.add_argument("--wait", type=bool, default=False, help="with --jobs: wait for further orders")
     parser.add_argument("--parent", type=int, default=0, help="with --jobs: end with the process that has this number")
     parser.add_argument("--retry_parked", type=bool, default=False, help="try jobs again that failed too often")
-    parser.add_argument("--plan", type=bool, default=False, help="time a few jobs, and stop")
+    parser.add_argument("--plan", action="store_true", help="time a few jobs, and stop")
     parser.add_class_arguments(Fleet, "fleet")
     parser.add_class_arguments(Refresh, "refresh", skip={"mode", "fleet"})
     parser.add_class_arguments(SynthData, "data")

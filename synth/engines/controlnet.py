@@ -200,6 +200,10 @@ class ControlNetEngine(ImageEngine):
         pipeline = load_pipeline(
             _UNION if "union" in self.nets else _PIPELINES[self.family], self.model, self.memory, **more
         )
+        if self.family == "sdxl" and getattr(pipeline, "tokenizer_2", None) is None:
+            raise PosesynError(
+                f"controlnet: {self.model.model!r} is no SDXL (it has one text encoder): set family to sd"
+            )
         name, changes, _, _ = SCHEDULES[self.schedule]
         if name:
             import diffusers

@@ -69,7 +69,7 @@ def test_an_experiment_file_becomes_a_generation(
 ) -> None:
     config = write_config(tmp_path, lspet_parts)
     words = ["synth", "--config", str(config), "--fleet.price", "2", "--fleet.workers", "1"]
-    main([*words, "--plan", "true"])
+    main([*words, "--plan"])
     planned = printed(capsys)
     assert planned["pictures_per_worker_day"] > 1000
     assert planned["timed"] > 0
