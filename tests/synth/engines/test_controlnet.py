@@ -253,7 +253,7 @@ def test_no_jobs_no_pictures(models: dict[str, str]) -> None:
 
 def test_a_model_of_the_other_family_is_one_error(models: dict[str, str]) -> None:
     other = engine(models, model=models["sd"], depth=models["sd_depth"], keypoints=models["sd_keypoints"])
-    with pytest.raises(PosesynError, match="is no SDXL .*: set family to sd"):
+    with pytest.raises(PosesynError, match=r"is no SDXL .*: set family to sd"):
         other.make([job()])
 
 
