@@ -44,7 +44,7 @@ function frameOf(xs, ys, options) {
     root.append(svg("line", { class: "axis", x1: left, x2: W - right, y1: Y(t), y2: Y(t) }), svg("text", { x: left - 6, y: Y(t) + 4, "text-anchor": "end", text: tickText(t, marks) }));
   }
   const along = ticks(x0, x1, 6);
-  for (const t of along) if (!options.whole || Number.isInteger(t)) root.append(svg("text", { x: X(t), y: H - bottom + 16, "text-anchor": "middle", text: options.xText ? options.xText(t) : tickText(t, along) }));
+  for (const t of along) if (!options.whole || Number.isInteger(t)) root.append(svg("text", { x: X(t), y: H - bottom + 16, "text-anchor": "middle", text: options.xText ? options.xText(t) : options.whole ? String(Math.round(t)) : tickText(t, along) }));
   if (options.x) root.append(svg("text", { x: (left + W - right) / 2, y: H - 4, "text-anchor": "middle", text: options.x }));
   return { root, X, Y, W, H, base: Y(Math.max(0, y0)), bottom: H - bottom };
 }

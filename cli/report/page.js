@@ -52,7 +52,7 @@ function man(title, joints) {
   for (const [name, v] of named) {
     const [x, y] = MAN[name], right = x >= 50;
     root.append(svg("circle", { cx: x, cy: y, r: 2 + (7 * v) / most, fill: "#d55e00", "fill-opacity": 0.25 + (0.65 * v) / most }, svg("title", { text: `${name.replace("_", " ")}: ${short(100 * v)} % of the crop` })));
-    const words = svg("text", { x: right ? x + 12 : x - 12, y: name.endsWith("hip") ? y + 10 : y + 2, "text-anchor": right ? "start" : "end", text: `${name.replace(/^(left|right)_/, "").replace("_", " ")} ${short(100 * v)}` });
+    const words = svg("text", { x: right ? x + 12 : x - 12, y: name.endsWith("hip") ? y + 14 : y + 2, "text-anchor": right ? "start" : "end", text: `${name.replace(/^(left|right)_/, "").replace("_", " ")} ${short(100 * v)}` });
     words.style.fontSize = "5px"; root.append(words);
   }
   return figure(title, root);
