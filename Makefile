@@ -56,6 +56,7 @@ $(VENV)/installed: $(VENV)/bin/uv pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) -e '.[dev,pytorch3d]'
+	$(INSTALL) --no-deps rtmlib # its own opencv packages would overwrite the headless one
 	touch $@
 
 clean:

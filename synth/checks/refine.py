@@ -7,6 +7,7 @@ one part); fitting the whole body is an option. These checks remove nothing but 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -103,9 +104,9 @@ class _Fit(_Refinement):
     def config(self) -> dict[str, Any]:
         return {**super().config(), "fewest": self.fewest, "body": self.body, "tether": self.tether}
 
+    @abstractmethod
     def _targets(self, seen: Seen) -> np.ndarray:
         """(B,17) bool: the points that the fit is to meet."""
-        raise NotImplementedError
 
     def __call__(self, batch: PoseBatch) -> Checked:
         seen = self._watcher.compare(batch)

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from benchmarks import check_heads, checks
-from human.assets import locate
 from human.skeleton import POSE32
 from synth.checks.seen import label_boxes
+from tests.need import need
 
-pytest.importorskip("ai_edge_litert")
-pytestmark = pytest.mark.skipif(locate("mediapipe_pose") is None, reason="posesyn assets fetch mediapipe_pose")
+
+@pytest.fixture(scope="module", autouse=True)
+def _detector() -> None:
+    need("mediapipe_pose")
 
 
 def test_planted_faults_are_caught() -> None:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from human.assets import locate
 from human.errors import PosesynError
 from metrics.distribution import fid, kid
 from metrics.features import FeatureNetwork, make_features
@@ -169,7 +168,6 @@ def test_a_network_of_timm_with_a_classifiers_weights(tiny_weights: str) -> None
     torch.testing.assert_close(network(large).float(), want, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.skipif(locate("efficientnet_lite0") is None, reason="posesyn assets fetch efficientnet_lite0")
 def test_the_default_network_tells_sharp_from_blurred() -> None:
     network = make_features()
     assert isinstance(network, FeatureNetwork)

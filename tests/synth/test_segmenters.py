@@ -11,6 +11,7 @@ import torch
 
 from human.errors import PosesynError
 from synth.segmenters import SEGMENTERS, BodyMask, Instances, MaskRCNN, TransformersSegmenter, grow, make_segmenter
+from tests.need import need
 
 H, W = 48, 64
 
@@ -141,14 +142,11 @@ def test_mask_rcnn_runs(tmp_path: Path) -> None:
 
 
 def test_the_packaged_detector_covers_the_person() -> None:
-    pytest.importorskip("ai_edge_litert")
+    need("mediapipe_pose")
     from tests.tiny import rendered_people
 
     batch = rendered_people(range(40, 43), 256)
-    try:
-        segmenter = make_segmenter("blazepose", {"levels": 1})
-    except PosesynError as error:
-        pytest.skip(str(error))
+    segmenter = make_segmenter("blazepose", {"levels": 1})
     covered = []
     for image, joints, seen in zip(batch.image, batch.joints2d, batch.joints2d_conf, strict=True):
         found = segmenter(image.permute(1, 2, 0).contiguous().numpy())

@@ -18,7 +18,6 @@ from datamodules.pose import ReaderConfig
 from datamodules.readers import make_reader
 from datamodules.readers.label_cache import LabelCache
 from datamodules.readers.unlabelled import UnlabelledReader, read_frame
-from human.assets import locate
 from human.blazepose import Picture
 from human.errors import PosesynError
 from human.labellers import LABELLERS, Labeller, Labels, make_labeller
@@ -26,9 +25,8 @@ from human.skeleton import COCO17, POSE32
 from lightning_modules.labeller import EstimatorLabeller
 from tests.datasets import unlabelled
 from tests.datasets.people import make_people
+from tests.need import need
 from tests.tiny import tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
-
-needs_blazepose = pytest.mark.skipif(locate("mediapipe_pose") is None, reason="posesyn assets fetch mediapipe_pose")
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +245,7 @@ def test_a_loaders_process_reads_what_was_labelled(folder: Path, tmp_path: Path)
 
 def test_labels_of_several_processes_are_the_same(tmp_path: Path) -> None:
     """With the real labeller on noise, where it finds nobody or somebody, but always the same."""
-    if locate("mediapipe_pose") is None:
-        pytest.skip("posesyn assets fetch mediapipe_pose")
+    need("mediapipe_pose")
     for k in range(3):
         noise(tmp_path / "a" / f"{k}.png", k, (60, 60))
     for workers in (0, 2):
@@ -271,10 +268,9 @@ def test_the_label_cache_takes_no_other_skeleton(tmp_path: Path) -> None:
 # -- labellers ---------------------------------------------------------------------------------------------------------
 
 
-@needs_blazepose
 def test_blazepose_labels_real_people(shared_data: Path) -> None:
     """Ten people of LSPET: whoever is found has shoulders and hips near the labelled ones."""
-    pytest.importorskip("ai_edge_litert")
+    need("mediapipe_pose")
     reader = make_reader("lspet", {"root": shared_data / "lspet", "split": "val"})
     labeller, distances = make_labeller("blazepose", {"levels": 1}), []
     trunk = POSE32.indices("left_shoulder", "right_shoulder", "left_hip", "right_hip")
@@ -291,10 +287,9 @@ def test_blazepose_labels_real_people(shared_data: Path) -> None:
     assert np.median(distances) < 0.08
 
 
-@needs_blazepose
 def test_any_keypoint_detector_labels(shared_data: Path) -> None:
     """BlazePose behind the other contract says the same of the same picture, by itself and of a given box."""
-    pytest.importorskip("ai_edge_litert")
+    need("mediapipe_pose")
     reader = make_reader("lspet", {"root": shared_data / "lspet", "split": "val"})
     image = reader.read_image(0)
     own = make_labeller("blazepose", {"levels": 1})(image, "")

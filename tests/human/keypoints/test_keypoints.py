@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from human.assets import locate
 from human.body import load_body
 from human.errors import PosesynError
 from human.keypoints import KEYPOINT_DETECTORS, KeypointDetector, People, make_keypoint_detector
 from human.skeleton import BODY25, COCO17
 from synth.scene import SceneSpec
 from tests.human.keypoints.tiny import save_rtmpose, save_vitpose
+from tests.need import need
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 def make(name: str, options: dict[str, dict[str, Any]]) -> KeypointDetector:
     if name in ("blazepose", "rtmpose"):
-        pytest.importorskip("ai_edge_litert" if name == "blazepose" else "rtmlib")
-        if locate("mediapipe_pose") is None:
-            pytest.skip("posesyn assets fetch mediapipe_pose")
+        if name == "rtmpose":
+            pytest.importorskip("rtmlib", reason="rtmlib, without its opencv packages: docs/checks.md")
+        need("mediapipe_pose")
     return make_keypoint_detector(name, options[name])
 
 
