@@ -1,129 +1,144 @@
-"""Refreshes made by a fleet: orders placed, awaited without waiting, and taken in between epochs.
-
-Training never waits: at the end of an epoch what is finished is judged by the estimator as it is then, committed and
-used from the next epoch on. When that happens depends on the fleet's speed, so it is written down in the job folder
-(``journal.json``) before it takes effect: a run that is killed and resumed takes in the same generations after the same
-epochs.
-"""
+"""Mode "fleet": other processes make the pictures; mining, planning and judging stay between epochs."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import lightning as L
+
+from callbacks.ema import averaged_weights
+from callbacks.fleet_orders import FleetOrders
+from callbacks.refresh_log import number, summary, warn_about
+from callbacks.refresh_modes import Mode
+from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
+from lightning_modules.base import PoseEstimator
+from synth.fleet.commit import commit_order
 from synth.fleet.driver import Fleet
-from synth.fleet.folder import JobFolder, Order, PlacedOrder, write_whole
-from synth.planning import Plan
+from synth.fleet.folder import PlacedOrder
+from synth.intake import TakenIn
+from synth.planning import Clock
+from synth.pool import GenerationInfo
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from callbacks.refresh import Refresh
+
+log = logging.getLogger("callbacks.refresh")
 
 
-class FleetMode:
-    """The orders of a run, and the process that has them made.
+class FleetMode(Mode):
+    """Orders are placed after an epoch and taken in after the one in which they were finished.
 
-    Args:
-        folder: of the jobs.
-        fleet: settings.
-        pending: names of orders that are placed and not taken in, oldest first.
+    Attributes:
+        pending: names of orders that are not taken in yet, oldest first.
+        jobs: their folder, once known.
     """
 
-    def __init__(self, folder: Path, fleet: Fleet, pending: list[str]) -> None:
-        self.folder, self.fleet, self.pending = JobFolder(folder), fleet, pending
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def place(self, order: Order, plan: Plan) -> PlacedOrder:
-        placed = self.folder.submit(order, plan.jobs)
-        if placed.name not in self.pending:
-            self.pending.append(placed.name)
-        return placed
+    def __init__(self, host: Refresh, fleet: Fleet) -> None:
+        super().__init__(host)
+        self.fleet = fleet
+        self.pending: list[str] = []
+        self.jobs: str | None = None
+        self._orders: FleetOrders | None = None
 
     @property
-    def full(self) -> bool:
-        return len(self.pending) >= self.fleet.backlog
+    def waiting(self) -> bool:
+        return bool(self.pending)
 
-    def due(self, epoch: int) -> list[PlacedOrder]:
-        """Orders that are taken in after ``epoch``; no longer pending."""
-        journal = self._journal()
-        noted = journal.get(str(epoch))
-        if noted is not None and noted["pending"] == self.pending:
-            names = [name for name in noted["entered"] if name in self.pending]
-        else:
-            names = []
-            for name in self.pending:  # in order, so that a later one never overtakes
-                try:
-                    if not PlacedOrder(self.folder.path / name).finished:
-                        break
-                except PosesynError as error:  # taking it in will fail, once, and the run goes on without it
-                    log.error("an order of the fleet is gone: %s", error)
-                names.append(name)
-            journal[str(epoch)] = {"pending": list(self.pending), "entered": names}
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self._journal_path, json.dumps(journal).encode())
-        self.pending[:] = [name for name in self.pending if name not in names]
-        return [PlacedOrder(self.folder.path / name) for name in names]
+    def used(self) -> dict[str, Any] | None:
+        return next((e for e in reversed(self.host.history) if e["generation"] is not None), super().used())
 
-    @property
-    def _journal_path(self) -> Path:
-        return self.folder.path / "journal.json"
-
-    def _journal(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._journal_path.read_bytes()))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise PosesynError(f"{self._journal_path} cannot be read ({error}): delete it") from error
-
-    # -- the process -------------------------------------------------------------------------------------------------
-    def look_after(self) -> None:
-        """Start the fleet where it is ours to start; say so where it died."""
-        if not self.fleet.launch or not self.pending:
-            return
-        if self._process is not None:
-            code = self._process.poll()
-            if code is None:
-                return
-            log.error("the fleet ended with %d, training goes on; it is started again: %s", code, self._last_words())
-        try:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            with open(self._log, "ab") as out:
-                self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        except OSError as error:
-            log.error("the fleet cannot be started, training goes on with the pool as it is: %s", error)
-
-    def command(self) -> list[str]:
-        """What serves the folder."""
-        given = ("workers", "ray", "gpus", "cpus", "threads", "retries", "price")
-        values = {name: getattr(self.fleet, name) for name in given}
-        options = [f"--fleet.{name}={value}" for name, value in values.items() if value is not None]
-        words = ["--jobs", str(self.folder.path), "--wait", "true", "--parent", str(os.getpid()), *options]
-        return [sys.executable, "-m", "cli.posesyn", "synth", *words]
+    def resumed(self, data: PoseDataModule) -> None:
+        if self.pending:  # what was ordered is made meanwhile
+            self.orders(data).look_after()
 
     def stop(self) -> None:
-        """End the fleet, if it is ours; its jobs stay as they are."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if self._orders is not None:
+            self._orders.stop()
+            self._orders = None
 
-    @property
-    def _log(self) -> Path:
-        return self.folder.path / "fleet.log"
+    def state(self) -> dict[str, Any]:
+        return {"pending": list(self.pending), "jobs": self.jobs}
 
-    def _last_words(self) -> str:
+    def load(self, state: dict[str, Any]) -> None:
+        self.pending, self.jobs = list(state.get("pending", [])), self.fleet.jobs or state.get("jobs")
+
+    def orders(self, data: PoseDataModule) -> FleetOrders:
+        if self._orders is None:
+            self.jobs = self.jobs or str(Path(self.fleet.jobs or data.run_dir / "jobs").absolute())
+            self._orders = FleetOrders(Path(self.jobs), self.fleet, self.pending)
+        return self._orders
+
+    def refresh(self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule, due: bool) -> None:
+        host, orders = self.host, self.orders(data)
+        with averaged_weights(trainer, estimator):
+            taken = None
+            try:
+                finished = orders.due(host.epochs_done)
+            except (PosesynError, OSError) as error:
+                log.error("nothing can be taken in from the fleet, training goes on without: %s", error)
+                finished = []
+            for placed in finished:
+                taken = self._take_in(placed, estimator, data) or taken
+            if due and orders.full:
+                log.warning(
+                    "%d orders wait for the fleet: no refresh after epoch %d", len(self.pending), host.epochs_done
+                )
+            elif due:
+                self._place(orders, estimator, data, taken)
+        orders.look_after()
+
+    def _take_in(self, placed: PlacedOrder, estimator: PoseEstimator, data: PoseDataModule) -> TakenIn | None:
+        host = self.host
+        entry = next(e for e in host.history if e.get("order") == placed.name)
+        entry["entered"] = host.epochs_done
         try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return f"{lines[-1] if lines else 'it said nothing'} ({self._log})"
+            taken = commit_order(placed, data.pool, host.refresher(data.image_size).judging, estimator)
+        except (PosesynError, OSError) as error:
+            log.error("an order of the fleet cannot be taken in, training goes on without it: %s", error)
+            entry["failed"] = str(error)
+            return None
+        info = taken if isinstance(taken, GenerationInfo) else taken.info
+        entry |= {"generation": info.generation, "made": info.count, "passed": info.passed}
+        host.use(data, info)
+        if isinstance(taken, GenerationInfo):
+            return None
+        entry["err3d_mean"] = number(taken.err3d_mean)
+        entry |= {"checks": taken.found.summary()} if taken.found.summary() else {}
+        entry |= {"failed_jobs": taken.failed} if taken.failed else {}
+        return taken
+
+    def _place(
+        self, orders: FleetOrders, estimator: PoseEstimator, data: PoseDataModule, taken: TakenIn | None
+    ) -> None:
+        """Mine, plan and order; ``taken`` is what was just taken in, for the pictures."""
+        host, start, clock, tpe = self.host, time.perf_counter(), Clock(), estimator.weights_hash()
+        refresher = host.refresher(data.image_size)
+        entry: dict[str, Any] = {"refresh": host.count, "generation": None}
+        try:
+            mined = refresher.mine(estimator, data.mining_data, number=host.count, seed=data.seed, clock=clock)
+            host.last = done = refresher.summary(mined, clock)
+            host.challenges = [int(i) for i in mined.challenges]
+            if mined.crops is None:
+                warn_about(done)
+            else:
+                how: dict[str, Any] = {"number": host.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
+                plan = refresher.plan(estimator, data.mining_data, mined, **how)
+                with clock("order"):
+                    order = host.order(refresher, plan, data.image_size, number=host.count, tpe=tpe)
+                    entry["order"] = orders.place(order, plan).name
+                done = replace(done, fit_mean=plan.fit_mean, report=plan.report, films=plan.films)
+                if taken is not None:
+                    shown = (taken.samples, taken.sample_errors, taken.sample_passed)
+                    done = replace(done, samples=shown[0], sample_errors=shown[1], sample_passed=shown[2])
+                host.last = done
+            entry |= summary(done)
+        except (PosesynError, OSError) as error:
+            host.failed(error, entry, start)
+        else:
+            host.history.append({**entry, "seconds": time.perf_counter() - start})
+        host.count += 1

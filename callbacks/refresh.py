@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,8 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from callbacks.ema import averaged_weights
 from callbacks.fleet_mode import FleetMode
-from callbacks.progress import stage_progress
-from callbacks.refresh_log import number, summary, warn_about
+from callbacks.refresh_modes import Inline, Mode
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
@@ -31,13 +28,11 @@ from synth.checks import make_checks
 from synth.eem import EEM
 from synth.engines.build import make_image_engine
 from synth.filters import Err3DFilter
-from synth.fleet.commit import commit_order, find_generation
 from synth.fleet.driver import Fleet
-from synth.fleet.folder import EngineSpec, Order, PlacedOrder
-from synth.intake import TakenIn
-from synth.planning import Clock, Plan
+from synth.fleet.folder import EngineSpec, Order
+from synth.planning import Plan
 from synth.pool import GenerationInfo
-from synth.refresh import Refreshed, Refresher, slot_seed
+from synth.refresh import Refreshed, Refresher
 from synth.scene import SceneConfig
 from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
@@ -99,9 +94,7 @@ class Refresh(Callback):
         self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
         self.checks, self.check_entries = make_checks(checks), list(checks or [])
         self.mode, self.fleet = mode, fleet or Fleet()
-        self.pending: list[str] = []  # orders of the fleet that are not taken in yet, oldest first
-        self.jobs: str | None = None  # their folder
-        self._orders: FleetMode | None = None
+        self._mode: Mode = FleetMode(self, self.fleet) if mode == "fleet" else Inline(self)
         self.every, self.before_first, self.keep = every, before_first, keep
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
@@ -123,8 +116,8 @@ class Refresh(Callback):
         data.mining_data, data.recipe  # noqa: B018
         if self.count == 0 and self.before_first:
             self._refresh(trainer, pl_module)
-        elif self.pending and trainer.is_global_zero:  # resumed: what was ordered is made meanwhile
-            self._fleet(data).look_after()
+        elif trainer.is_global_zero:
+            self._mode.resumed(data)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint of an epoch's last step resumes in the next epoch: Lightning never comes to the end of that one.
@@ -137,9 +130,7 @@ class Refresh(Callback):
     def _end_epoch(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> None:
         estimator, data = _typed(trainer, pl_module)
         self.epochs_done = epoch + 1
-        self.used = self.history[-1] if self.history else None
-        if self.mode == "fleet":
-            self.used = next((e for e in reversed(self.history) if e["generation"] is not None), self.used)
+        self.used = self._mode.used()
         if self.challenges and self.history:
             with whole_weights(pl_module):
                 if trainer.is_global_zero:
@@ -150,87 +141,40 @@ class Refresh(Callback):
         # After the last epoch nothing would be trained on what a refresh makes.
         last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
         due = self.epochs_done % self.every == 0
-        if not last and not trainer.should_stop and (due or self.pending):
+        if not last and not trainer.should_stop and (due or self._mode.waiting):
             self._refresh(trainer, pl_module, due)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._stop_fleet()
+        self._mode.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._stop_fleet()
-
-    def _stop_fleet(self) -> None:
-        if self._orders is not None:
-            self._orders.stop()
-            self._orders = None
+        self._mode.stop()
 
     # -- one refresh -------------------------------------------------------------------------------------------------
     def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule, due: bool = True) -> None:
         """One rank refreshes and commits; the others wait, and take over its state and the new recipe."""
-        _, data = _typed(trainer, pl_module)
+        estimator, data = _typed(trainer, pl_module)
         with whole_weights(pl_module):
-            if trainer.is_global_zero and self.mode == "fleet":
-                self._fleet_here(trainer, pl_module, due)
-            elif trainer.is_global_zero:
-                self._refresh_here(trainer, pl_module)
+            if trainer.is_global_zero:
+                self._mode.refresh(trainer, estimator, data, due)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
             if not trainer.is_global_zero:
                 self.load_state_dict(state)
                 data.recipe = Recipe.from_state(recipe)
 
-    def _refresh_here(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        start = time.perf_counter()
-        estimator, data = _typed(trainer, pl_module)
-        refresher = self.refresher(data.image_size)
-        try:
-            with averaged_weights(trainer, pl_module), stage_progress(trainer, f"refresh {self.count}") as tell:
-                done = self._run(refresher, estimator, data, tell)
-        except (PosesynError, OSError) as error:
-            # Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5).
-            log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
-            self.last, self.challenges = None, []
-            self.history.append(
-                {
-                    "refresh": self.count,
-                    "generation": None,
-                    "failed": str(error),
-                    "seconds": time.perf_counter() - start,
-                }
-            )
-        else:
-            self.last = done
-            self.challenges = [int(i) for i in done.mined.challenges]
-            self._use(data, done.info)
-            self.history.append({"refresh": self.count, **summary(done), "seconds": time.perf_counter() - start})
-            warn_about(done)
-        self.count += 1
-
-    def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
-        pool, tpe = data.pool, estimator.weights_hash()
-        # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
-        seeds = {slot_seed(data.seed, self.count, slot) for slot in range(self.slots)}
-        done = find_generation(pool, tpe, refresher.engine.config_hash(), refresher.made_by, seeds, self.count)
-        existing = pool.generations()
-        generation = max([self.count, *(g.generation + 1 for g in existing)])
-        return refresher.run(
-            estimator,
-            data.mining_data,
-            pool,
-            generation=generation,
-            number=self.count,
-            seed=data.seed,
-            tpe_hash=tpe,
-            done=done,
-            progress=tell,
-        )
-
-    def _use(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
+    def use(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
         """The mixture draws from this generation too."""
         generations = [*data.recipe.generations]
         if info is not None and info.passed:
             generations.append((info.generation, info.passed))
         data.recipe = data.recipe.with_generations(generations[-self.keep :])
+
+    def failed(self, error: Exception, entry: dict[str, Any], start: float) -> None:
+        """Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5)."""
+        log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
+        self.last, self.challenges = None, []
+        self.history.append({**entry, "failed": str(error), "seconds": time.perf_counter() - start})
 
     def refresher(self, image_size: int) -> Refresher:
         """The parts of a refresh for pictures of ``image_size`` px, built once."""
@@ -250,7 +194,6 @@ class Refresh(Callback):
             )
         return self._refresher
 
-    # -- a fleet -----------------------------------------------------------------------------------------------------
     def order(self, refresher: Refresher, plan: Plan, image_size: int, *, number: int, tpe: str) -> Order:
         """A plan's jobs for other processes."""
         spec = EngineSpec(
@@ -263,91 +206,6 @@ class Refresh(Callback):
         )
         return Order.of(spec, plan.jobs, number=number, tpe=tpe, made_by=refresher.made_by)
 
-    def _fleet_here(self, trainer: L.Trainer, pl_module: L.LightningModule, due: bool) -> None:
-        """Take in what is finished, and order anew."""
-        estimator, data = _typed(trainer, pl_module)
-        refresher = self.refresher(data.image_size)
-        orders = self._fleet(data)
-        with averaged_weights(trainer, pl_module):
-            taken = None
-            try:
-                finished = orders.due(self.epochs_done)
-            except (PosesynError, OSError) as error:
-                log.error("nothing can be taken in from the fleet, training goes on without: %s", error)
-                finished = []
-            for placed in finished:
-                taken = self._take_in(placed, refresher, estimator, data) or taken
-            if due and orders.full:
-                log.warning(
-                    "%d orders wait for the fleet: no refresh after epoch %d", len(self.pending), self.epochs_done
-                )
-            elif due:
-                self._place(orders, refresher, estimator, data, taken)
-        orders.look_after()
-
-    def _fleet(self, data: PoseDataModule) -> FleetMode:
-        if self._orders is None:
-            self.jobs = self.jobs or str(Path(self.fleet.jobs or data.run_dir / "jobs").absolute())
-            self._orders = FleetMode(Path(self.jobs), self.fleet, self.pending)
-        return self._orders
-
-    def _take_in(
-        self, placed: PlacedOrder, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule
-    ) -> TakenIn | None:
-        entry = next(e for e in self.history if e.get("order") == placed.name)
-        entry["entered"] = self.epochs_done
-        try:
-            taken = commit_order(placed, data.pool, refresher.judging, estimator)
-        except (PosesynError, OSError) as error:
-            log.error("an order of the fleet cannot be taken in, training goes on without it: %s", error)
-            entry["failed"] = str(error)
-            return None
-        info = taken if isinstance(taken, GenerationInfo) else taken.info
-        entry |= {"generation": info.generation, "made": info.count, "passed": info.passed}
-        self._use(data, info)
-        if isinstance(taken, GenerationInfo):
-            return None
-        entry["err3d_mean"] = number(taken.err3d_mean)
-        entry |= {"checks": taken.found.summary()} if taken.found.summary() else {}
-        entry |= {"failed_jobs": taken.failed} if taken.failed else {}
-        return taken
-
-    def _place(
-        self,
-        orders: FleetMode,
-        refresher: Refresher,
-        estimator: PoseEstimator,
-        data: PoseDataModule,
-        taken: TakenIn | None,
-    ) -> None:
-        """Mine, plan and order; ``taken`` is what was just taken in, for the pictures."""
-        start, clock, tpe = time.perf_counter(), Clock(), estimator.weights_hash()
-        entry: dict[str, Any] = {"refresh": self.count, "generation": None}
-        try:
-            mined = refresher.mine(estimator, data.mining_data, number=self.count, seed=data.seed, clock=clock)
-            self.last = done = refresher.summary(mined, clock)
-            self.challenges = [int(i) for i in mined.challenges]
-            if mined.crops is None:
-                warn_about(done)
-            else:
-                how: dict[str, Any] = {"number": self.count, "seed": data.seed, "tpe_hash": tpe, "clock": clock}
-                plan = refresher.plan(estimator, data.mining_data, mined, **how)
-                with clock("order"):
-                    order = self.order(refresher, plan, data.image_size, number=self.count, tpe=tpe)
-                    entry["order"] = orders.place(order, plan).name
-                done = replace(done, fit_mean=plan.fit_mean, report=plan.report, films=plan.films)
-                if taken is not None:
-                    shown = (taken.samples, taken.sample_errors, taken.sample_passed)
-                    done = replace(done, samples=shown[0], sample_errors=shown[1], sample_passed=shown[2])
-                self.last = done
-            entry |= summary(done)
-        except (PosesynError, OSError) as error:
-            log.error("refresh %d failed, training goes on with the pool as it is: %s", self.count, error)
-            self.last, self.challenges = None, []
-            entry["failed"] = str(error)
-        self.history.append({**entry, "seconds": time.perf_counter() - start})
-        self.count += 1
-
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -355,14 +213,14 @@ class Refresh(Callback):
             "epochs_done": self.epochs_done,
             "challenges": self.challenges,
             "history": self.history,
-            **({"pending": list(self.pending), "jobs": self.jobs} if self.mode == "fleet" else {}),
+            **self._mode.state(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.count, self.epochs_done = state_dict["count"], state_dict["epochs_done"]
         self.challenges = list(state_dict["challenges"])
         self.history = list(state_dict["history"])
-        self.pending, self.jobs = list(state_dict.get("pending", [])), self.fleet.jobs or state_dict.get("jobs")
+        self._mode.load(state_dict)
 
 
 def data_of(trainer: L.Trainer) -> PoseDataModule:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 from callbacks import Refresh
 from callbacks.fleet_mode import FleetMode
+from callbacks.fleet_orders import FleetOrders
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from synth.fleet.driver import Fleet, drive
@@ -104,13 +105,14 @@ def test_a_dead_fleet_is_said_and_costs_freshness_only(
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
             time.sleep(0.5)
 
-    monkeypatch.setattr(FleetMode, "command", lambda self: ["false"])
+    monkeypatch.setattr(FleetOrders, "command", lambda self: ["false"])
     refresh, recorder, module = run(data, tmp_path, Waits(), epochs=3, fleet=Fleet(launch=True))
     assert "the fleet ended with 1, training goes on" in caplog.text
     assert "2 orders wait for the fleet" in caplog.text
     assert len(recorder.batches) == 3 * STEPS
     assert [e["generation"] for e in refresh.history] == [None, None]
-    assert len(refresh.pending) == 2
+    assert isinstance(refresh._mode, FleetMode)
+    assert len(refresh._mode.pending) == 2
     assert module.pool.generations() == []
 
 
@@ -136,19 +138,19 @@ def test_the_journal_decides(tmp_path: Path) -> None:
     drive(placed, InlineCrew(placed.order.spec, 1), Fleet())
     fleet = Fleet(launch=False)
     (tmp_path / "journal.json").write_text(json.dumps({"1": {"pending": [placed.name], "entered": []}}))
-    mode = FleetMode(tmp_path, fleet, [placed.name])
+    mode = FleetOrders(tmp_path, fleet, [placed.name])
     assert mode.due(1) == []
     assert [p.name for p in mode.due(2)] == [placed.name]
     assert mode.pending == []
-    assert [p.name for p in FleetMode(tmp_path, fleet, [placed.name]).due(2)] == [placed.name]
+    assert [p.name for p in FleetOrders(tmp_path, fleet, [placed.name]).due(2)] == [placed.name]
     # Another run's notes are not ours.
     unfinished = place(tmp_path, 3).name
-    assert FleetMode(tmp_path, fleet, [unfinished, placed.name]).due(1) == []
+    assert FleetOrders(tmp_path, fleet, [unfinished, placed.name]).due(1) == []
     # One whose folder is gone holds up nobody.
-    assert [p.name for p in FleetMode(tmp_path, fleet, ["gone", placed.name]).due(5)] == ["gone", placed.name]
+    assert [p.name for p in FleetOrders(tmp_path, fleet, ["gone", placed.name]).due(5)] == ["gone", placed.name]
     (tmp_path / "journal.json").write_text("{")
     with pytest.raises(PosesynError, match="delete it"):
-        FleetMode(tmp_path, fleet, [placed.name]).due(3)
+        FleetOrders(tmp_path, fleet, [placed.name]).due(3)
 
 
 @pytest.mark.slow
@@ -162,4 +164,5 @@ def test_a_run_that_starts_its_own_fleet(data: Path, tmp_path: Path) -> None:
     refresh, recorder, _ = run(data, tmp_path, Patient(), epochs=2, fleet=Fleet(workers=1))
     assert used(recorder, 1) == {0}
     assert refresh.history[0]["passed"] == 6
-    assert refresh._orders is None  # the process was ended with the run
+    assert isinstance(refresh._mode, FleetMode)
+    assert refresh._mode._orders is None  # the process was ended with the run
