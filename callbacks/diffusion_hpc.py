@@ -42,5 +42,7 @@ class DiffusionHPC(Refresh):
                 filter=self.filter,
                 checks=self.checks,
                 hpc=self.hpc,
+                run_name=self.run_name,
+                miner=self.miner,
             )
         return self._refresher

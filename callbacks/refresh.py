@@ -8,6 +8,7 @@ reloaded: only the recipe is replaced.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from typing import Any
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 
 from callbacks.ema import averaged_weights
 from callbacks.fleet_mode import FleetMode
+from callbacks.mixture_choice import MixtureChoice
 from callbacks.refresh_modes import Inline, Mode
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
@@ -54,7 +56,12 @@ class Refresh(Callback):
         checks: of pictures and labels before the filter, in order: ``{name: ..., options: {...}}``.
         every: epochs between refreshes.
         before_first: refresh before the first epoch too.
-        keep: the mixture draws from the last ``keep`` generations.
+        keep: the mixture draws from the last ``keep`` generations; ``pool_policy`` has its place where it is given.
+        pool_policy: what of the run's generations stays in the mixture, in order: ``{name: ..., options: {...}}``
+            (:mod:`synth.curriculum`); chosen anew at every refresh, with the estimator as it is.
+        rescored: samples of the pool that policies may look at again in a refresh; of more, an even draw.
+        also: numbers of generations in the pool that other runs made and the mixture draws from too, from the start.
+        miner: another estimator, which is mined in place of the one in training; that one still filters.
         mode: "inline" (training waits), or "fleet": other processes make the pictures (``fleet`` says which and how
             many), training goes on, and a generation is taken in after the epoch in which it was finished.
 
@@ -80,13 +87,19 @@ class Refresh(Callback):
         every: int = 1,
         before_first: bool = True,
         keep: int = 3,
+        pool_policy: list[dict[str, Any]] | None = None,
+        rescored: int = 20_000,
+        also: list[int] | None = None,
+        miner: PoseEstimator | None = None,
         mode: str = "inline",
         fleet: Fleet | None = None,
     ) -> None:
         if mode not in ("inline", "fleet"):
             raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline' or 'fleet'")
-        if samples < 1 or every < 1 or keep < 1:
-            raise PosesynError(f"refresh needs samples, every and keep >= 1, got {samples}, {every}, {keep}")
+        if min(samples, every, keep, rescored) < 1:
+            raise PosesynError(
+                f"refresh needs samples, every, keep and rescored >= 1, got {samples}, {every}, {keep} and {rescored}"
+            )
         self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
         self.synthesiser, self.synthesiser_options = synthesiser, synthesiser_options
         self.eem, self.variation = eem or EEM(), variation or VariationConfig()
@@ -95,9 +108,11 @@ class Refresh(Callback):
         self.checks, self.check_entries = make_checks(checks), list(checks or [])
         self.mode, self.fleet = mode, fleet or Fleet()
         self._mode: Mode = FleetMode(self, self.fleet) if mode == "fleet" else Inline(self)
-        self.every, self.before_first, self.keep = every, before_first, keep
+        self.every, self.before_first, self.keep, self.miner = every, before_first, keep, miner
+        self.mixture = MixtureChoice(keep, pool_policy, rescored, self.filter, also or ())
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
+        self.run_name = ""  # names the run in the pool
         self.challenges: list[int] = []  # of the last refresh, indices into the mining data
         self.history: list[dict[str, Any]] = []
         self.last: Refreshed | None = None
@@ -114,6 +129,8 @@ class Refresh(Callback):
         _, data = _typed(trainer, pl_module)
         # A data set that is missing is an error now, not after an epoch, and not a refresh that failed.
         data.mining_data, data.recipe  # noqa: B018
+        self.run_name = self.run_name or self._name_of_run(data)
+        self.mixture.begin(data)
         if self.count == 0 and self.before_first:
             self._refresh(trainer, pl_module)
         elif trainer.is_global_zero:
@@ -124,12 +141,18 @@ class Refresh(Callback):
         if self.epochs_done < trainer.current_epoch:
             self._end_epoch(trainer, pl_module, trainer.current_epoch - 1)
 
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.mixture.seen(data_of(trainer), batch)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._end_epoch(trainer, pl_module, trainer.current_epoch)
 
     def _end_epoch(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> None:
         estimator, data = _typed(trainer, pl_module)
         self.epochs_done = epoch + 1
+        self.mixture.count_skipped()
         self.used = self._mode.used()
         if self.challenges and self.history:
             with whole_weights(pl_module):
@@ -156,7 +179,9 @@ class Refresh(Callback):
         estimator, data = _typed(trainer, pl_module)
         with whole_weights(pl_module):
             if trainer.is_global_zero:
+                before = len(self.history)
                 self._mode.refresh(trainer, estimator, data, due)
+                self._choose(trainer, estimator, data, due, len(self.history) > before)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
             if not trainer.is_global_zero:
@@ -164,11 +189,32 @@ class Refresh(Callback):
                 data.recipe = Recipe.from_state(recipe)
 
     def use(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
-        """The mixture draws from this generation too."""
-        generations = [*data.recipe.generations]
-        if info is not None and info.passed:
-            generations.append((info.generation, info.passed))
-        data.recipe = data.recipe.with_generations(generations[-self.keep :])
+        """The mixture draws from this generation too; policies choose from it at the end of the refresh."""
+        self.mixture.take_in(data, info)
+
+    def _choose(
+        self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule, due: bool, entered: bool
+    ) -> None:
+        """What of the pool stays in the mixture; ``entered``: the history's last entry is this refresh's."""
+        report = self.mixture.choose(trainer, estimator, data, self.count, due)
+        if report is None or not self.history:
+            return
+        seconds, entry = report.pop("seconds"), self.history[-1]
+        entry["policy"] = report
+        if entered:
+            entry["seconds"] += seconds
+            entry.setdefault("stages", {})["policy"] = round(seconds, 3)
+
+    def _name_of_run(self, data: PoseDataModule) -> str:
+        """Tells this run's generations from those that others commit to the same pool.
+
+        Of the run's folder and settings, not drawn: a run that is killed before its first checkpoint and started again
+        finds what it had made.
+        """
+        settings = (self.eem, self.filter, self.scene, self.check_entries, data.mine, data.box_scale, data.image_size)
+        shares = (self.samples, self.reference_p, self.wear_p, self.appearances, type(self.miner).__name__)
+        said = repr((str(data.run_dir.absolute()), settings, shares))
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def failed(self, error: Exception, entry: dict[str, Any], start: float) -> None:
         """Freshness is lost, nothing else: training goes on with the generations there are (DESIGN §5)."""
@@ -191,6 +237,8 @@ class Refresh(Callback):
                 appearances=self.appearances,
                 checks=self.checks,
                 synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
+                run_name=self.run_name,
+                miner=self.miner,
             )
         return self._refresher
 
@@ -213,6 +261,8 @@ class Refresh(Callback):
             "epochs_done": self.epochs_done,
             "challenges": self.challenges,
             "history": self.history,
+            "run": self.run_name,
+            **self.mixture.state(),
             **self._mode.state(),
         }
 
@@ -220,6 +270,8 @@ class Refresh(Callback):
         self.count, self.epochs_done = state_dict["count"], state_dict["epochs_done"]
         self.challenges = list(state_dict["challenges"])
         self.history = list(state_dict["history"])
+        self.run_name = state_dict.get("run", "")
+        self.mixture.load(state_dict, self.history)
         self._mode.load(state_dict)
 
 

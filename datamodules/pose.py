@@ -187,6 +187,13 @@ class PoseDataModule(L.LightningDataModule):
                 f"they have {sizes}: restore the data to resume, or "
                 "start a new run from its weights with --model.checkpoint"
             )
+        if self.recipe.generations:
+            there = {info.generation for info in self.pool.generations()}
+            if lost := [g for g, _ in self.recipe.generations if g not in there]:
+                raise PosesynError(
+                    f"the checkpoint draws from the generations {lost} of the pool {self.pool_path}, which has "
+                    f"{sorted(there) or 'none'}: name the run's pool with data.pool"
+                )
         for source in self.sources:
             source.prepare(self.image_size, self.pool_path, self.body)
         self.loader = MixtureLoader(

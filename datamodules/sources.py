@@ -6,6 +6,7 @@ can be named in a config.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from synth.engines.build import make_engine
 from synth.pool import Pool
 from synth.scene import SceneConfig, sample_scene
 
+log = logging.getLogger(__name__)
 SOURCES: Registry[type[SampleSource]] = Registry("source")
 
 
@@ -127,7 +129,8 @@ class RealSource(SampleSource):
 
 @SOURCES.register("pool")
 class PoolSource(SampleSource):
-    """Samples that the refreshes committed, with colour and occlusion changes that differ at each use.
+    """Samples that the refreshes committed, with colour and occlusion changes that differ at each use. One that is
+    damaged or gone has weight 0.
 
     Args:
         joints: False hides joints in 2D and 3D: pose and shape alone are learnt from (Diffusion-HPC's loss).
@@ -145,6 +148,7 @@ class PoolSource(SampleSource):
         super().__init__(name, weight)
         self.joints = joints
         self.augmentation = augmentation or Augmentation(erase_p=0.15)
+        self._told: set[int] = set()  # generations of which damage was told
 
     @property
     def size(self) -> int:
@@ -156,16 +160,21 @@ class PoolSource(SampleSource):
 
     def fetch(self, key_N4: np.ndarray) -> PoseBatch:
         parts, rows = [], []
-        for number in np.unique(key_N4[:, 1]):
+        for number in np.unique(key_N4[:, 1]).tolist():
             mine = np.flatnonzero(key_N4[:, 1] == number)
-            part = self.pool.read(int(number), key_N4[mine, 2])
-            if part.size != self.image_size:
+            part, left, why = self._read(number, key_N4[mine, 2])
+            if why and number not in self._told:
+                self._told.add(number)
+                log.error("samples of the pool are skipped: %s", why)
+            if part is not None and part.size != self.image_size:
                 raise PosesynError(
                     f"generation {number} of the pool at {self.pool_path} holds pictures of {part.size} px, the run "
                     f"uses {self.image_size} px: use another run folder"
                 )
-            parts.append(part)
-            rows.append(mine)
+            lost = PoseBatch.blank(int((~left).sum()), self.image_size)
+            parts += [lost.replace(weight=torch.zeros(len(lost)))] if part is None or len(lost) else []
+            parts += [part] if part is not None else []
+            rows += [mine[~left], mine[left]]
         batch = PoseBatch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(rows)))]
         pixels = batch.image.clone()
         for k, seed in enumerate(key_N4[:, 3]):
@@ -177,6 +186,13 @@ class PoolSource(SampleSource):
             hidden = {n: torch.zeros_like(getattr(batch, n)) for n in ("joints2d_conf", "joints3d_conf")}
             batch = batch.replace(**hidden)
         return batch.replace(image=pixels)
+
+    def _read(self, generation: int, indices: np.ndarray) -> tuple[PoseBatch | None, np.ndarray, str]:
+        """What can be read; what cannot costs these samples and no more."""
+        try:
+            return self.pool.read_what_is_left(generation, indices)
+        except (PosesynError, OSError, ValueError) as error:  # the pool itself is gone, or lacks the generation
+            return None, np.zeros(len(indices), bool), str(error)
 
 
 @SOURCES.register("rendered")

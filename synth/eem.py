@@ -20,6 +20,7 @@ from human.batch import PoseBatch, root_of
 from human.errors import PosesynError
 from human.prediction import Estimator, Prediction, module_of
 from human.skeleton import POSE32
+from synth.within_memory import predict
 
 # PoseSyn's weights: distal joints carry the pose, proximal ones hardly move.
 JOINT_WEIGHTS = {"ankle": 1.0, "wrist": 1.0, "elbow": 0.5, "knee": 0.5, "hip": 0.25, "shoulder": 0.25}
@@ -101,10 +102,9 @@ def predict_crops(
     estimator: Estimator, data: MiningData, indices: np.ndarray, batch_size: int
 ) -> Iterator[tuple[PoseBatch, Prediction]]:
     """Batches of (crops, prediction) on the CPU; call inside :func:`inference`."""
-    device = next(module_of(estimator).parameters()).device
     for start in range(0, len(indices), batch_size):
         batch = data.crops(indices[start : start + batch_size])
-        yield batch, estimator.predict(batch.to(device)).cpu()
+        yield batch, predict(estimator, batch)
 
 
 @dataclass(frozen=True)

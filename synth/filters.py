@@ -15,9 +15,10 @@ from torch import Tensor
 
 from human.batch import PoseBatch, root_of
 from human.errors import PosesynError
-from human.prediction import Estimator, module_of
+from human.prediction import Estimator
 from human.skeleton import SMPL24
 from synth.eem import inference
+from synth.within_memory import predict
 
 
 def err3d(predicted_BJ3: Tensor, target_BJ3: Tensor, conf_BJ: Tensor, reduction: str = "mean") -> Tensor:
@@ -56,12 +57,11 @@ class Err3DFilter:
 
     def __call__(self, estimator: Estimator, batch: PoseBatch) -> tuple[np.ndarray, np.ndarray]:
         """(B,) errors in mm and (B,) bool which pass; a prediction that is not finite does not."""
-        device = next(module_of(estimator).parameters()).device
         errors = []
         with inference(estimator):
             for start in range(0, len(batch), self.batch_size):
                 part = batch[start : start + self.batch_size]
-                predicted = estimator.predict(part.to(device)).cpu()
+                predicted = predict(estimator, part)
                 error = err3d(predicted.joints3d, part.joints3d, part.joints3d_conf, self.reduction)
                 errors.append(torch.where(predicted.finite, error, torch.nan))
         error_B = torch.cat(errors).numpy()

@@ -68,6 +68,7 @@ def take_in(
     made_by: str,
     clock: Clock,
     tell: Callable[[int], None] = lambda jobs: None,
+    or_next: bool = False,
 ) -> TakenIn:
     """Judge what was made, a portion at a time, and commit it.
 
@@ -77,13 +78,14 @@ def take_in(
         engine, engine_config: name of the engine and hash of its configuration.
         made_by: names the synthesiser and its settings.
         tell: told how many jobs are dealt with so far.
+        or_next: where the number is taken, commit under the next one that is not.
 
     Raises:
         PosesynError: every job failed, or the number is taken; nothing is committed.
     """
     intake = _Intake(judging, estimator, clock, {"engine": engine, "engine_config": engine_config}, tell)
     start = time.perf_counter()
-    info = pool.commit(generation, intake.rows(portions), made_by)
+    info = pool.commit(generation, intake.rows(portions), made_by, or_next)
     clock.add("commit", time.perf_counter() - start - intake.seconds)
     n, errors = judging.gallery, intake.errors
     return TakenIn(

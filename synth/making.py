@@ -14,6 +14,7 @@ from human.errors import PosesynError
 from synth.engines.base import ImageEngine
 from synth.jobs import Job
 from synth.judging import Found
+from synth.within_memory import out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +66,3 @@ def _try(engine: ImageEngine, jobs: list[Job], make: Callable[[Sequence[Job]], l
         said = (str(error) or "no room").splitlines()[0]
         return [Made(job, None, f"out of memory: {said}") for job in jobs]
     return [Made(job, batch) for job, batch in zip(jobs, batches, strict=True)]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an exception says; torch's CPU allocator has no type for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -32,6 +33,7 @@ from synth.sample import (
     PROVENANCE_COLUMNS,
     READ_COLUMNS,
     SCHEMA,
+    Damaged,
     Sample,
     check_sample,
     encode_image,
@@ -40,7 +42,7 @@ from synth.sample import (
     to_batch,
 )
 
-__all__ = ["GenerationInfo", "Pool", "Sample", "encode_image"]
+__all__ = ["Damaged", "GenerationInfo", "NumberTaken", "Pool", "Sample", "encode_image"]
 
 _T = TypeVar("_T")
 _FORMAT_KEY, _FORMAT = b"posesyn.pool", b"1"
@@ -62,6 +64,10 @@ class GenerationInfo:
     passed: int
     start: int
     synthesiser: str = ""
+
+
+class NumberTaken(PosesynError):
+    """Somebody has committed a generation of that number."""
 
 
 class Pool:
@@ -99,7 +105,8 @@ class Pool:
             source: first number of the samples' keys.
 
         Raises:
-            PosesynError: no such generation or index, a damaged file, or pictures of several sizes.
+            PosesynError: no such generation or index, or pictures of several sizes.
+            Damaged: (one too) a file is gone, or not as it was written.
         """
         dataset, info = self._find(generation)
         index_B = np.asarray(indices, dtype=np.int64)
@@ -111,6 +118,25 @@ class Pool:
             table = dataset.take((index_B + info.start).tolist(), columns=READ_COLUMNS)
         return to_batch(table, generation, index_B, source, f"{self}, generation {generation}")
 
+    def read_what_is_left(
+        self, generation: int, indices: Sequence[int] | np.ndarray, source: int = 0
+    ) -> tuple[PoseBatch | None, np.ndarray, str]:
+        """As :meth:`read`, without the samples that are damaged: the others (None where there are none), (B,) bool
+        which these are, and what is the matter with the first that is not.
+        """
+        index_B = np.asarray(indices, dtype=np.int64)
+        try:
+            return self.read(generation, index_B, source), np.ones(len(index_B), bool), ""
+        except Damaged as error:
+            if len(index_B) == 1:
+                return None, np.zeros(1, bool), str(error)
+        middle = len(index_B) // 2
+        (a, left_a, why_a), (b, left_b, why_b) = (
+            self.read_what_is_left(generation, part, source) for part in (index_B[:middle], index_B[middle:])
+        )
+        found = [batch for batch in (a, b) if batch is not None]
+        return PoseBatch.cat(found) if found else None, np.concatenate([left_a, left_b]), why_a or why_b
+
     def provenance(self, generation: int) -> pa.Table:
         """Provenance of every row of a generation, those that passed first; no pictures, no labels."""
         dataset, info = self._find(generation)
@@ -119,24 +145,34 @@ class Pool:
 
     # Writing
 
-    def commit(self, generation: int, samples: Iterable[Sample], synthesiser: str = "") -> GenerationInfo:
+    def commit(
+        self, generation: int, samples: Iterable[Sample], synthesiser: str = "", or_next: bool = False
+    ) -> GenerationInfo:
         """Write ``samples`` as a new generation; nothing is visible until all are written.
 
         Samples stream to disk as they come, so a slow generator is fine; those that passed keep their order and get
         the indices ``0, 1, ...``. An exception from ``samples`` propagates and leaves the pool as it was. Writers of
         different generations may work at the same time.
 
+        Args:
+            generation: its number.
+            samples: what it holds.
+            synthesiser: what chose the poses.
+            or_next: where the number is taken or another writer is at work on it, take the next one that is free.
+
         Raises:
-            PosesynError: the number is taken (also by a writer that was faster), or a sample is malformed.
+            NumberTaken: (a PosesynError) the number is taken, also by a writer that was faster.
+            PosesynError: a sample is malformed.
         """
         self._refresh()
-        self._require_free(generation)
+        if not or_next:
+            self._require_free(generation)
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._writing():
+        with self._writing(), self._claimed(generation, or_next) as number:
             dataset = self._create() if self._dataset is None else self._dataset
-            rows = _Rows(samples, generation)
+            rows = _Rows(samples, number)
             fragments = rows.write(dataset)
-            return self._publish(generation, rows, fragments, synthesiser)
+            return self._publish(number, rows, fragments, synthesiser)
 
     def repair(self) -> int:
         """Delete what killed writers left behind; bytes freed. Each commit that finds no other writer does this too."""
@@ -208,14 +244,42 @@ class Pool:
 
     def _require_free(self, generation: int) -> None:
         if generation in self._table:
-            raise PosesynError(f"{self}: generation {generation} is committed already; generations are immutable")
+            raise NumberTaken(f"{self}: generation {generation} is committed already; generations are immutable")
+
+    @contextmanager
+    def _claimed(self, generation: int, or_next: bool) -> Iterator[int]:
+        """The number, or the next one that nobody has committed or is writing. The kernel lets go of it on death.
+
+        Who asks for one number only needs no claim: the manifest itself is written once.
+        """
+        if not or_next:
+            yield generation
+            return
+        while True:
+            self._refresh()
+            number = next(n for n in itertools.count(generation) if n not in self._table)
+            path = self.path / f".writing-{number}.lock"
+            with open(path, "w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    generation = number + 1
+                    continue
+                self._refresh()
+                if number in self._table:  # committed between our look and our lock
+                    continue
+                try:
+                    yield number
+                finally:
+                    path.unlink(missing_ok=True)
+                return
 
     @contextmanager
     def _damage_named(self, generation: int) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            raise PosesynError(
+            raise Damaged(
                 f"{self}: generation {generation} cannot be read, its files under {self.path} are damaged or gone;"
                 f" restore them from a copy ({error})"
             ) from error

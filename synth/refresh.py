@@ -10,7 +10,7 @@ import numpy as np
 from human.batch import PoseBatch
 from human.body import BodyModel, load_body
 from human.errors import PosesynError
-from human.prediction import Estimator
+from human.prediction import Estimator, module_of
 from human.rng import generator
 from synth.checks.base import Check
 from synth.eem import EEM, Mined, MiningData
@@ -75,6 +75,8 @@ class Refresher:
         appearances: how many references, the best ones, may lend theirs; each takes about a third of a second.
         render_batch: samples judged together.
         gallery: samples kept in memory for pictures.
+        run_name: tells the run's generations from others' in the pool, where several may write one.
+        miner: the estimator that is mined; None: the one that the refresh is for.
     """
 
     engine: ImageEngine
@@ -90,6 +92,8 @@ class Refresher:
     gallery: int = 24
     checks: Sequence[Check] = ()
     synthesiser: Synthesiser | None = None
+    run_name: str = ""
+    miner: Estimator | None = None
     body: BodyModel = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,8 +109,19 @@ class Refresher:
 
     @property
     def made_by(self) -> str:
-        """Names the synthesiser and its settings, for provenance."""
-        return f"{self._synthesiser.name}:{self._synthesiser.config_hash()}"
+        """Names the synthesiser, its settings and the run, for provenance."""
+        return f"{self._synthesiser.name}:{self._synthesiser.config_hash()}{self._of_run}"
+
+    @property
+    def _of_run(self) -> str:
+        return f"@{self.run_name}" if self.run_name else ""
+
+    def _mined(self, estimator: Estimator) -> Estimator:
+        """Whose failures are looked for, on the device of the one in training."""
+        if self.miner is None:
+            return estimator
+        module_of(self.miner).to(next(module_of(estimator).parameters()).device)
+        return self.miner
 
     @property
     def planner(self) -> Planner:
@@ -145,7 +160,7 @@ class Refresher:
         could be mined: the caller goes on with what the pool has. A job that fails is counted and dropped.
 
         Args:
-            generation: number to commit under.
+            generation: number to commit under, or the next that no other run has taken.
             number: of the refresh in its run; seeds are made from it.
             seed: of the run.
             tpe_hash: names the estimator's weights, for provenance.
@@ -172,6 +187,7 @@ class Refresher:
             made_by=self.made_by,
             clock=clock,
             tell=lambda jobs: tell("synthesise", jobs, total),
+            or_next=True,
         )
         return self.summary(mined, clock, taken.info, plan, taken)
 
@@ -189,7 +205,7 @@ class Refresher:
         tell = progress or (lambda stage, done, total: None)
         tell("mine", 0, 1)
         with (clock or Clock())("mine"):
-            mined = self.eem.mine(estimator, data, generator(seed, "eem", number))
+            mined = self.eem.mine(self._mined(estimator), data, generator(seed, "eem", number))
         tell("mine", 1, 1)
         return mined
 
@@ -205,6 +221,7 @@ class Refresher:
         clock: Clock | None = None,
     ) -> Plan:
         """The jobs of refresh ``number`` (:mod:`synth.planning`); somebody must have been mined."""
+        estimator = self._mined(estimator)
         for part in (self._synthesiser, self.engine):
             if getattr(part, "wants_estimator", False):
                 part.estimator = estimator  # type: ignore[union-attr]

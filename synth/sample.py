@@ -32,6 +32,10 @@ REQUIRED_LABELS = ("joints2d", "joints2d_conf", "joints3d", "joints3d_conf", "in
 MASKS = {"has_pose": ("global_orient", "body_pose"), "has_betas": ("betas",), "has_transl": ("transl",)}
 
 
+class Damaged(PosesynError):
+    """Rows of a pool that are there no more, or not as they were written."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A synthetic sample: encoded picture, labels (arrays or CPU tensors) and provenance.
@@ -169,7 +173,7 @@ def _checksums(images: Sequence[bytes], seeds: np.ndarray, labels: Sequence[np.n
 def _decode(image: bytes, where: str) -> np.ndarray:
     rgb = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
     if rgb is None:
-        raise PosesynError(f"{where}: the picture cannot be decoded; commit the bytes that encode_image() makes")
+        raise Damaged(f"{where}: the picture cannot be decoded; commit the bytes that encode_image() makes")
     return rgb
 
 
@@ -181,7 +185,7 @@ def to_batch(table: pa.Table, generation: int, indices_B: np.ndarray, source: in
     damaged = _checksums(encoded, seeds, [values for values, _ in labels.values()]) != table["crc32"].to_numpy()
     if damaged.any():
         bad = indices_B[damaged].tolist()
-        raise PosesynError(f"{where}: samples {bad} are damaged (checksum); restore the pool's files from a copy")
+        raise Damaged(f"{where}: samples {bad} are damaged (checksum); restore the pool's files from a copy")
     images = [_decode(image, f"{where}, sample {i}") for image, i in zip(encoded, indices_B.tolist(), strict=True)]
     if len({image.shape for image in images}) > 1:
         sizes = sorted({f"{image.shape[1]}x{image.shape[0]}" for image in images})

@@ -14,7 +14,7 @@ from human.prediction import Estimator
 from synth.fleet.folder import PlacedOrder
 from synth.intake import Judging, TakenIn, take_in
 from synth.planning import Clock
-from synth.pool import GenerationInfo, Pool
+from synth.pool import GenerationInfo, NumberTaken, Pool
 
 
 def find_generation(
@@ -63,19 +63,26 @@ def commit_order(
     if left := len(placed.todo()):
         raise PosesynError(f"{left} jobs of {placed.path} are not made yet: run `posesyn synth` on its folder")
     order = placed.order
-    taken = {info.generation for info in pool.generations()}
-    noted = placed.note("commit")
-    number = noted["generation"] if noted and noted["generation"] not in taken else max([order.number - 1, *taken]) + 1
-    placed.write_note("commit", {"generation": number})
-    return take_in(
-        placed.portions(),
-        judging,
-        estimator,
-        pool,
-        number,
-        engine=order.spec.engine,
-        engine_config=order.spec.config_hash,
-        made_by=order.made_by,
-        clock=clock or Clock(),
-        tell=tell,
-    )
+    while True:
+        taken = {info.generation for info in pool.generations()}
+        noted = placed.note("commit")
+        free = noted is not None and noted["generation"] not in taken
+        number = noted["generation"] if noted and free else max([order.number - 1, *taken]) + 1
+        placed.write_note("commit", {"generation": number})
+        try:
+            return take_in(
+                placed.portions(),
+                judging,
+                estimator,
+                pool,
+                number,
+                engine=order.spec.engine,
+                engine_config=order.spec.config_hash,
+                made_by=order.made_by,
+                clock=clock or Clock(),
+                tell=tell,
+            )
+        except NumberTaken:  # by another committer of this order, or by another run, which leaves us the next
+            done = committed(placed, pool)
+            if done is not None:
+                return done

@@ -32,6 +32,7 @@ from synth.pose_augmentation import PoseAugmentation
 from synth.pose_prior import HARD, pose_hardness
 from synth.pose_prior_files import PACKAGED, shared_pose_prior, weights_hash
 from synth.scene import SceneSpec, in_fixed_batches
+from synth.within_memory import predict
 
 VERSION = 1
 
@@ -211,10 +212,10 @@ class MeshPlanner:
 def recover(estimator: Estimator, initial: InitialPictures, batch_size: int = 64) -> Prediction:
     """What the estimator says of the initial pictures, on the CPU."""
     parts = []
-    with inference(estimator) as device:
+    with inference(estimator):
         for start in range(0, len(initial), batch_size):
             crops = initial.crops[start : start + batch_size]
-            parts.append(estimator.predict(crops.to(device)).cpu())
+            parts.append(predict(estimator, crops))
     if not parts:
         f = torch.zeros
         return Prediction(

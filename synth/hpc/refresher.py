@@ -100,7 +100,7 @@ class HPCRefresher(Refresher):
         if self.hpc.mode == "T":
             settings |= {"detector": self.detector.describe(), "box_scale": self.hpc.box_scale}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        return f"diffusion_hpc:{digest}"
+        return f"diffusion_hpc:{digest}{self._of_run}"
 
     def plan(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,58 @@ def test_a_new_generation_changes_only_pool_samples() -> None:
     others = a[:, 0] != 2
     np.testing.assert_array_equal(a[others], b[others])
     assert 7 in b[:, 1]
+
+
+def test_keys_are_those_of_earlier_versions() -> None:
+    """A checkpoint of an earlier version goes on with the batches that it would have had."""
+    r = recipe(0.3, [[0, 0.4], [50, 1.0]], 0.3, sizes=(50, -1, 0))
+    stored = {"seed", "schedules", "sizes", "generations"}
+    assert set(r.state()) == set(r.with_generations(r.generations, [None, None]).state()) == stored
+    everything = [np.arange(10), np.arange(30)]
+    for same in (r, Recipe.from_state(r.state()), r.with_generations(r.generations, everything)):
+        keys = np.ascontiguousarray(many_keys(same), "<i8")
+        assert hashlib.sha256(keys.tobytes()).hexdigest().startswith("6a5cad5f52c059bf")
+
+
+def test_only_chosen_rows_are_drawn_all_alike() -> None:
+    before = recipe(1, 1, 1)
+    chosen = [np.array([1, 2, 3, 7]), None, np.array([0, 29])]
+    after = before.with_generations([(2, 4), (3, 3), (5, 2)], chosen)
+    assert after.rows == ((1, 3, 7, 1), (), (0, 1, 29, 1))
+    keys = many_keys(after)
+    pool = keys[keys[:, 0] == 2]
+    drawn, counts = np.unique(pool[:, 1:3], axis=0, return_counts=True)
+    expected = [(2, 1), (2, 2), (2, 3), (2, 7), (3, 0), (3, 1), (3, 2), (5, 0), (5, 29)]
+    assert [tuple(d) for d in drawn.tolist()] == expected
+    assert stats.chisquare(counts).pvalue > 1e-3
+    others = keys[:, 0] != 2
+    np.testing.assert_array_equal(keys[others], many_keys(before)[others])
+    for generation, rows in zip((2, 3, 5), (chosen[0], np.arange(3), chosen[2]), strict=True):
+        np.testing.assert_array_equal(after.rows_of(generation), rows)
+    assert len(after.rows_of(4)) == 0
+    again = Recipe.from_state(json.loads(json.dumps(after.state())))
+    assert again == after
+    np.testing.assert_array_equal(again.keys(17, 32), after.keys(17, 32))
+
+
+@given(st.sets(st.integers(0, 60), min_size=1))
+def test_rows_come_back_from_their_runs(rows: set[int]) -> None:
+    chosen = np.array(sorted(rows))
+    np.testing.assert_array_equal(recipe(1, 1, 1).with_generations([(4, len(chosen))], [chosen]).rows_of(4), chosen)
+
+
+@pytest.mark.parametrize("wrong", [[3, 2], [2, 2], [-1, 2], [1, 2, 3]])
+def test_rows_that_cannot_be(wrong: list[int]) -> None:
+    with pytest.raises(ValueError, match="generation 4"):
+        recipe(1, 1, 1).with_generations([(4, 2)], [np.array(wrong)])
+
+
+def test_factors_multiply_the_schedules() -> None:
+    r = recipe([[0, 1], [100, 3]], 1, 2).with_factors([2, 0.5, 1])
+    np.testing.assert_allclose(r.weights(0), np.array([2, 0.5, 2]) / 4.5)
+    np.testing.assert_allclose(r.weights(100), np.array([6, 0.5, 2]) / 8.5)
+    assert Recipe.from_state(json.loads(json.dumps(r.state()))) == r
+    assert r.with_generations([(9, 1)]).factors == (2.0, 0.5, 1.0)
 
 
 def test_state_travels_in_a_checkpoint(tmp_path: Path) -> None:

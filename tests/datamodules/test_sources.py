@@ -187,9 +187,37 @@ def test_pool_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
             pool_source(pool.path).fetch(wrong)
 
 
-def test_a_pool_that_lacks_the_generation_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PosesynError, match="no generation 0"):
-        pool_source(tmp_path / "pool").fetch(np.array([[0, 0, 0, 5]]))
+def test_a_pool_that_lacks_the_generation_costs_its_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = pool_source(tmp_path / "pool")
+    batch = source.fetch(np.array([[0, 0, 0, 5], [0, 0, 1, 5]]))
+    assert batch.weight.tolist() == [0, 0]
+    assert batch.size == SIZE
+    source.fetch(np.array([[0, 0, 0, 5]]))
+    assert caplog.text.count("no generation 0") == 1  # told once
+
+
+@pytest.mark.parametrize("damage", ["byte", "file"])
+def test_damaged_samples_of_the_pool_have_no_weight(tmp_path: Path, damage: str) -> None:
+    pool = Pool(tmp_path / "pool")
+    pool.commit(0, pool_samples(3))
+    old = set((pool.path / "data").iterdir())
+    pool.commit(1, pool_samples(4))
+    key = np.array([[0, 1, 0, 5], [0, 0, 1, 6], [0, 1, 3, 7], [0, 1, 2, 8], [0, 0, 2, 9]])
+    whole = pool_source(pool.path).fetch(key)
+    (file,) = set((pool.path / "data").iterdir()) - old
+    if damage == "file":
+        file.unlink()
+    else:
+        raw = bytearray(file.read_bytes())
+        raw[raw.index(pool_samples(4)[3].image) + 300] ^= 1
+        file.write_bytes(raw)
+    lost = np.array([damage == "file", False, True, damage == "file", False])
+    batch = pool_source(pool.path).fetch(key)
+    assert (batch.weight == 0).tolist() == lost.tolist()
+    for name, value in batch.as_dict().items():
+        assert torch.equal(value[~lost], whole.as_dict()[name][~lost]), name
+    assert batch.joints2d_conf[lost].sum() == 0
+    assert not batch.has_pose[lost].any()
 
 
 def test_pool_labels_are_kept_and_pictures_vary(tmp_path: Path) -> None:
