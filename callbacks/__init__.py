@@ -11,6 +11,7 @@ from callbacks.prediction_writer import PredictionWriter
 from callbacks.quality import Quality
 from callbacks.record import Record
 from callbacks.refresh import Refresh
+from callbacks.source_weights import SourceWeights
 
 __all__ = [
     "EMA",
@@ -24,4 +25,5 @@ __all__ = [
     "Quality",
     "Record",
     "Refresh",
+    "SourceWeights",
 ]
