@@ -93,7 +93,7 @@ class BackgroundMode(Mode):
         if due:
             self._hand_over(trainer, estimator, data, skipped)
         self._set_to_work(keeper)
-        if self.settings.wait_first and host.count == 1 and self.pending:
+        if self.settings.wait_first and host.epochs_done == 0 and self.pending:
             entering = [self.pending.pop()]
             keeper.wait_for(entering[0]["name"])
             self._take_in(entering[0], trainer, data)
@@ -218,7 +218,7 @@ class BackgroundMode(Mode):
 
 def settings_hash(host: Refresh, data: PoseDataModule) -> str:
     """Names what a refresh is made of besides weights: with other settings it is another refresh."""
-    names = {n for kind in type(host).__mro__ for n in inspect.signature(kind.__init__).parameters} - _ELSEWHERE
+    names = {n for kind in type(host).__mro__ for n in inspect.signature(kind).parameters} - _ELSEWHERE
     values = {name: getattr(host, name) for name in sorted(names) if hasattr(host, name)}
     about = (data.image_size, data.box_scale, data.body, data.mine)
     text = re.sub(r" at 0x[0-9a-f]+", "", f"{type(host).__name__} {values} {host.check_entries} {about}")

@@ -159,7 +159,8 @@ def pack(host: Refresh, data: PoseDataModule, estimator: PoseEstimator) -> bytes
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in weights:
                 return _blank, (value.shape, value.stride(), value.dtype, isinstance(value, nn.Parameter))
-            return _unsharded(value) if isinstance(value, FSDPModule) else NotImplemented
+            sharded = isinstance(value, nn.Module) and isinstance(value, FSDPModule)
+            return _unsharded(value) if sharded else NotImplemented
 
     content = io.BytesIO()
     try:
