@@ -1,4 +1,4 @@
-"""What the loop costs: ``python -m benchmarks.loop`` prints one JSON line.
+"""What the loop costs: ``python -m benchmarks.loop`` prints one JSON line, for refreshes inline.
 
 * ``trainer_wait_fraction``: share of the training time in which the step waited for data, all samples from the pool,
   one loader process, second epoch (the first pays for starting that process)
@@ -8,11 +8,14 @@
 * ``refresh_seconds``: mining, synthesising, filtering and committing 256 samples, and its parts
 * ``train_per_second``: pictures trained on per second in that second epoch
 
+``--mode background`` measures :mod:`benchmarks.background` instead.
+
 Runs the shipped estimator on the quickstart's data; on the GPU where there is one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import tempfile
@@ -39,10 +42,22 @@ FROZEN = ["conv_stem", "bn1", "blocks.0", "blocks.1"]
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mode", choices=("inline", "background"), default="inline")
+    parser.add_argument("--rounds", type=int, default=3, help="background: runs of each kind, in turn")
+    parser.add_argument("--epochs", type=int, default=4, help="background: of each run; the first two do not count")
+    parser.add_argument("--steps", type=int, default=40, help="background: of an epoch")
+    parser.add_argument("--samples", type=int, default=256, help="background: of a refresh")
+    args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({**rendering(), **loop(Path(folder))}))
+        if args.mode == "background":
+            from benchmarks.background import background
+
+            print(json.dumps(background(Path(folder), args.rounds, args.epochs, args.steps, args.samples)))
+        else:
+            print(json.dumps({**rendering(), **loop(Path(folder))}))
 
 
 def rendering(seconds: float = 15.0, batch: int = 64) -> dict[str, Any]:

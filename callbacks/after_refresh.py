@@ -30,7 +30,16 @@ class AfterRefresh(Callback, ABC):
 
     def _once(self, trainer: L.Trainer) -> None:
         refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
-        if refresh is None or refresh.last is None or refresh.count - 1 == self._drawn or not trainer.is_global_zero:
+        if refresh is None or refresh.last is None or not trainer.is_global_zero:
             return
-        self._drawn = refresh.count - 1
+        number = latest_number(refresh)
+        if number == self._drawn:
+            return
+        self._drawn = number
         self.draw(trainer, data_of(trainer).run_dir, self._drawn, refresh.last)
+
+
+def latest_number(refresh: Refresh) -> int:
+    """Which refresh of the run ``refresh.last`` is."""
+    assert refresh.last is not None
+    return refresh.count - 1 if refresh.last.number is None else refresh.last.number

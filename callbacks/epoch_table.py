@@ -185,6 +185,8 @@ def flatten(row: dict[str, Any]) -> dict[str, str]:
         out["Err before"] = _text("{:.1f}", refresh.get("challenge_error"))
         out["Err after"] = _text("{:.1f}", refresh.get("challenge_error_after"))
         out["pass %"] = f"{100 * refresh['passed'] / made:.0f}" if made else "-"
+        if "lag_steps" in refresh:
+            out["lag steps"] = str(refresh["lag_steps"])
     for name, share in row.get("fractions", {}).items():
         out[f"{name} %"] = f"{100 * share:.0f}"
     for loader, scores in row["scores"].items():

@@ -12,7 +12,7 @@ import lightning as L
 
 from callbacks.ema import averaged_weights
 from callbacks.fleet_orders import FleetOrders
-from callbacks.refresh_log import number, summary, warn_about
+from callbacks.refresh_log import log_lag, number, summary, warn_about
 from callbacks.refresh_modes import Mode
 from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
@@ -83,19 +83,22 @@ class FleetMode(Mode):
                 log.error("nothing can be taken in from the fleet, training goes on without: %s", error)
                 finished = []
             for placed in finished:
-                taken = self._take_in(placed, estimator, data) or taken
+                taken = self._take_in(placed, estimator, data, trainer) or taken
             if due and orders.full:
                 log.warning(
                     "%d orders wait for the fleet: no refresh after epoch %d", len(self.pending), host.epochs_done
                 )
             elif due:
-                self._place(orders, estimator, data, taken)
+                self._place(orders, estimator, data, taken, trainer.global_step)
         orders.look_after()
 
-    def _take_in(self, placed: PlacedOrder, estimator: PoseEstimator, data: PoseDataModule) -> TakenIn | None:
+    def _take_in(
+        self, placed: PlacedOrder, estimator: PoseEstimator, data: PoseDataModule, trainer: L.Trainer
+    ) -> TakenIn | None:
         host = self.host
         entry = next(e for e in host.history if e.get("order") == placed.name)
         entry["entered"] = host.epochs_done
+        log_lag(trainer, entry)
         try:
             taken = commit_order(placed, data.pool, host.refresher(data.image_size).judging, estimator)
         except (PosesynError, OSError) as error:
@@ -113,12 +116,17 @@ class FleetMode(Mode):
         return taken
 
     def _place(
-        self, orders: FleetOrders, estimator: PoseEstimator, data: PoseDataModule, taken: TakenIn | None
+        self,
+        orders: FleetOrders,
+        estimator: PoseEstimator,
+        data: PoseDataModule,
+        taken: TakenIn | None,
+        step: int,
     ) -> None:
         """Mine, plan and order; ``taken`` is what was just taken in, for the pictures."""
         host, start, clock, tpe = self.host, time.perf_counter(), Clock(), estimator.weights_hash()
         refresher = host.refresher(data.image_size)
-        entry: dict[str, Any] = {"refresh": host.count, "generation": None}
+        entry: dict[str, Any] = {"refresh": host.count, "generation": None, "step": step}
         try:
             mined = refresher.mine(estimator, data.mining_data, number=host.count, seed=data.seed, clock=clock)
             host.last = done = refresher.summary(mined, clock)

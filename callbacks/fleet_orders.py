@@ -2,23 +2,21 @@
 
 Training never waits: at the end of an epoch what is finished is judged by the estimator as it is then, committed and
 used from the next epoch on. When that happens depends on the fleet's speed, so it is written down in the job folder
-(``journal.json``) before it takes effect: a run that is killed and resumed takes in the same generations after the same
-epochs.
+(:mod:`callbacks.journal`) before it takes effect.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+from callbacks.journal import Journal
 from human.errors import PosesynError
 from synth.fleet.driver import Fleet
-from synth.fleet.folder import JobFolder, Order, PlacedOrder, write_whole
+from synth.fleet.folder import JobFolder, Order, PlacedOrder
 from synth.planning import Plan
 
 log = logging.getLogger(__name__)
@@ -35,6 +33,7 @@ class FleetOrders:
 
     def __init__(self, folder: Path, fleet: Fleet, pending: list[str]) -> None:
         self.folder, self.fleet, self.pending = JobFolder(folder), fleet, pending
+        self.journal = Journal(self.folder.path / "journal.json")
         self._process: subprocess.Popen[bytes] | None = None
 
     def place(self, order: Order, plan: Plan) -> PlacedOrder:
@@ -49,9 +48,8 @@ class FleetOrders:
 
     def due(self, epoch: int) -> list[PlacedOrder]:
         """Orders that are taken in after ``epoch``; no longer pending."""
-        journal = self._journal()
-        noted = journal.get(str(epoch))
-        if noted is not None and noted["pending"] == self.pending:
+        noted = self.journal.noted(epoch, self.pending)
+        if noted is not None:
             names = [name for name in noted["entered"] if name in self.pending]
         else:
             names = []
@@ -62,23 +60,9 @@ class FleetOrders:
                 except PosesynError as error:  # taking it in will fail, once, and the run goes on without it
                     log.error("an order of the fleet is gone: %s", error)
                 names.append(name)
-            journal[str(epoch)] = {"pending": list(self.pending), "entered": names}
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self._journal_path, json.dumps(journal).encode())
+            self.journal.note(epoch, list(self.pending), entered=names)
         self.pending[:] = [name for name in self.pending if name not in names]
         return [PlacedOrder(self.folder.path / name) for name in names]
-
-    @property
-    def _journal_path(self) -> Path:
-        return self.folder.path / "journal.json"
-
-    def _journal(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._journal_path.read_bytes()))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise PosesynError(f"{self._journal_path} cannot be read ({error}): delete it") from error
 
     # -- the process -------------------------------------------------------------------------------------------------
     def look_after(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.after_refresh import latest_number
 from callbacks.refresh import Refresh, data_of
 from human.errors import PosesynError
 from synth.quality import Measurer, QualityConfig
@@ -49,7 +50,7 @@ class Quality(Callback):
         refresh = next((c for c in trainer.callbacks if isinstance(c, Refresh)), None)  # type: ignore[attr-defined]
         if refresh is None or refresh.last is None or refresh.last.info is None or not trainer.is_global_zero:
             return
-        number, generation = refresh.count - 1, refresh.last.info.generation
+        number, generation = latest_number(refresh), refresh.last.info.generation
         if number == self._measured or number % self.every:
             return
         self._measured = number

@@ -17,6 +17,8 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.background_keeper import Background
+from callbacks.background_mode import BackgroundMode
 from callbacks.ema import averaged_weights
 from callbacks.fleet_mode import FleetMode
 from callbacks.mixture_choice import MixtureChoice
@@ -62,8 +64,9 @@ class Refresh(Callback):
         rescored: samples of the pool that policies may look at again in a refresh; of more, an even draw.
         also: numbers of generations in the pool that other runs made and the mixture draws from too, from the start.
         miner: another estimator, which is mined in place of the one in training; that one still filters.
-        mode: "inline" (training waits), or "fleet": other processes make the pictures (``fleet`` says which and how
-            many), training goes on, and a generation is taken in after the epoch in which it was finished.
+        mode: "inline" (training waits); "background": a process of its own makes all of a refresh (``background`` says
+            where); or "fleet": other processes make the pictures (``fleet`` says which and how many). With the last two
+            training goes on, and a generation is taken in after the epoch in which it was finished.
 
     The state in a checkpoint is plain numbers: which refresh is next, the last challenges, the history for the tables.
     """
@@ -93,9 +96,10 @@ class Refresh(Callback):
         miner: PoseEstimator | None = None,
         mode: str = "inline",
         fleet: Fleet | None = None,
+        background: Background | None = None,
     ) -> None:
-        if mode not in ("inline", "fleet"):
-            raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline' or 'fleet'")
+        if mode not in ("inline", "background", "fleet"):
+            raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline', 'background' or 'fleet'")
         if min(samples, every, keep, rescored) < 1:
             raise PosesynError(
                 f"refresh needs samples, every, keep and rescored >= 1, got {samples}, {every}, {keep} and {rescored}"
@@ -106,8 +110,10 @@ class Refresh(Callback):
         self.filter, self.scene = filter or Err3DFilter(), scene or SceneConfig()
         self.reference_p, self.wear_p, self.appearances = reference_p, wear_p, appearances
         self.checks, self.check_entries = make_checks(checks), list(checks or [])
-        self.mode, self.fleet = mode, fleet or Fleet()
-        self._mode: Mode = FleetMode(self, self.fleet) if mode == "fleet" else Inline(self)
+        self.mode, self.fleet, self.background = mode, fleet or Fleet(), background or Background()
+        self._mode: Mode = Inline(self)
+        if mode != "inline":
+            self._mode = FleetMode(self, self.fleet) if mode == "fleet" else BackgroundMode(self, self.background)
         self.every, self.before_first, self.keep, self.miner = every, before_first, keep, miner
         self.mixture = MixtureChoice(keep, pool_policy, rescored, self.filter, also or ())
         self.count = 0  # refreshes done

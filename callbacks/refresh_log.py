@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import lightning as L
 import numpy as np
 
 from synth.pool import GenerationInfo
@@ -39,6 +40,17 @@ def summary(done: Refreshed) -> dict[str, Any]:
 def number(value: float) -> float | None:
     """None for NaN, which JSON does not have."""
     return value if np.isfinite(value) else None
+
+
+def log_lag(trainer: L.Trainer, entry: dict[str, Any]) -> None:
+    """Note how many steps were trained between the weights that a generation was made with (``step``) and the first
+    batch that may hold its samples.
+    """
+    if "step" not in entry:  # placed by a posesyn that did not say
+        return
+    entry["lag_steps"] = trainer.global_step - entry["step"]
+    for logger in trainer.loggers:
+        logger.log_metrics({"refresh/lag_steps": entry["lag_steps"]}, step=trainer.global_step)
 
 
 def warn_about(done: Refreshed) -> None:

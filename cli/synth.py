@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
     parser.add_argument("--retry_parked", type=bool, default=False, help="try jobs again that failed too often")
     parser.add_argument("--plan", action="store_true", help="time a few jobs, and stop")
     parser.add_class_arguments(Fleet, "fleet")
-    parser.add_class_arguments(Refresh, "refresh", skip={"mode", "fleet"})
+    parser.add_class_arguments(Refresh, "refresh", skip={"mode", "fleet", "background"})
     parser.add_class_arguments(SynthData, "data")
     words, config = list(argv), None
     for at, word in enumerate(words):
@@ -123,7 +123,8 @@ def own_keys(config: Path) -> dict[str, Any]:
         if isinstance(callback, dict) and str(callback.get("class_path", "")).rsplit(".", 1)[-1] == "Refresh":
             refresh = {**(callback.get("init_args") or {}), **refresh}
     fleet = {**(refresh.pop("fleet", None) or {}), **(content.get("fleet") or {})}
-    refresh.pop("mode", None)
+    for key in ("mode", "background"):
+        refresh.pop(key, None)
     known = {f.name for f in fields(SynthData)}
     data = {k: v for k, v in (content.get("data") or {}).items() if k in known and v is not None}
     options = {k: content[k] for k in ("checkpoint", "jobs", "wait", "plan", "retry_parked") if k in content}

@@ -35,7 +35,8 @@ Progress = Callable[[str, int, int], None]
 class Refreshed:
     """What a refresh did; ``samples`` are the first ones, at most ``gallery`` of them, for pictures; ``report`` and
     ``films`` are the synthesiser's. ``failed`` jobs could not be made; ``checks`` says what each check, and then the
-    filter, removed and measured; it is empty without checks.
+    filter, removed and measured; it is empty without checks. ``number``: of the refresh in its run, where that is not
+    the latest.
     """
 
     info: GenerationInfo | None
@@ -51,6 +52,7 @@ class Refreshed:
     films: tuple[Film, ...] = ()
     failed: int = 0
     checks: dict[str, int | float] = field(default_factory=dict)
+    number: int | None = None
 
     @property
     def pass_rate(self) -> float:

@@ -55,7 +55,7 @@ class Worker:
         if self.engine.wants_estimator:
             raise PosesynError(
                 f"the engine {spec.engine!r} looks at the estimator that is trained, which a fleet does not have: "
-                "refresh in mode inline"
+                "refresh in mode inline or background"
             )
         if spec.config_hash and self.engine.config_hash() != spec.config_hash:
             raise PosesynError(
