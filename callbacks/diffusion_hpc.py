@@ -41,6 +41,7 @@ class DiffusionHPC(Refresh):
                 eem=self.eem,
                 filter=self.filter,
                 checks=self.checks,
+                render_batch=self.render_batch,
                 hpc=self.hpc,
                 run_name=self.run_name,
                 miner=self.miner,

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
@@ -19,6 +20,7 @@ from callbacks.refresh import Refresh, data_of
 from datamodules.sources import PoolSource
 from human.batch import PoseBatch
 from lightning_modules.base import PoseEstimator
+from lightning_modules.ranks import rank_sum
 
 # Figures of validation that the table shows, with the column's title and format.
 _SCORES = {
@@ -76,13 +78,17 @@ class EpochTable(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PoseBatch, batch_idx: int
     ) -> None:
         source, generation = batch.key[:, :2].cpu().numpy().T
-        self._counts += np.bincount(source, minlength=len(self._counts))
-        data = data_of(trainer)
+        counts = np.bincount(source, minlength=len(self._counts))
+        data, ages = data_of(trainer), np.zeros(0, np.int64)
         if data.recipe.generations:
             pools = [i for i, s in enumerate(data.sources) if isinstance(s, PoolSource)]
             ages = data.recipe.generations[-1][0] - generation[np.isin(source, pools)]
-            self._pool_samples, self._pool_age = self._pool_samples + len(ages), self._pool_age + int(ages.sum())
-        self._skipped += int((batch.weight == 0).sum())
+        mine = [*counts.tolist(), len(ages), int(ages.sum()), int((batch.weight == 0).sum())]
+        # Of the global batch; at once, so that a checkpoint of any step has the counts of all ranks.
+        *whole, samples, age, skipped = rank_sum(torch.tensor(mine, device=batch.key.device)).tolist()
+        self._counts += np.asarray(whole)
+        self._pool_samples, self._pool_age = self._pool_samples + samples, self._pool_age + age
+        self._skipped += skipped
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validating = time.perf_counter()

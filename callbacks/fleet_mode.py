@@ -128,7 +128,9 @@ class FleetMode(Mode):
         refresher = host.refresher(data.image_size)
         entry: dict[str, Any] = {"refresh": host.count, "generation": None, "step": step}
         try:
-            mined = refresher.mine(estimator, data.mining_data, number=host.count, seed=data.seed, clock=clock)
+            mined = refresher.mine(
+                estimator, data.mining_data, number=host.count, seed=data.seed, clock=clock, spread=host.spread
+            )
             host.last = done = refresher.summary(mined, clock)
             host.challenges = [int(i) for i in mined.challenges]
             if mined.crops is None:

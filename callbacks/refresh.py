@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -22,11 +23,13 @@ from callbacks.background_mode import BackgroundMode
 from callbacks.ema import averaged_weights
 from callbacks.fleet_mode import FleetMode
 from callbacks.mixture_choice import MixtureChoice
+from callbacks.ranks import Ranks
 from callbacks.refresh_modes import Inline, Mode
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
+from lightning_modules.ranks import same_statistics
 from lightning_modules.sharding import whole_weights
 from synth.checks import make_checks
 from synth.eem import EEM
@@ -38,6 +41,7 @@ from synth.planning import Plan
 from synth.pool import GenerationInfo
 from synth.refresh import Refreshed, Refresher
 from synth.scene import SceneConfig
+from synth.spread import HERE, MAKE, PREDICT, SCORE, Spread
 from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
 
@@ -67,6 +71,7 @@ class Refresh(Callback):
         mode: "inline" (training waits); "background": a process of its own makes all of a refresh (``background`` says
             where); or "fleet": other processes make the pictures (``fleet`` says which and how many). With the last two
             training goes on, and a generation is taken in after the epoch in which it was finished.
+        render_batch: jobs made and judged together, of which each rank has a portion in hand at a time (inline).
 
     The state in a checkpoint is plain numbers: which refresh is next, the last challenges, the history for the tables.
     """
@@ -97,12 +102,14 @@ class Refresh(Callback):
         mode: str = "inline",
         fleet: Fleet | None = None,
         background: Background | None = None,
+        render_batch: int = 32,
     ) -> None:
         if mode not in ("inline", "background", "fleet"):
             raise PosesynError(f"refresh mode {mode!r} is not available; choose 'inline', 'background' or 'fleet'")
-        if min(samples, every, keep, rescored) < 1:
+        if min(samples, every, keep, rescored, render_batch) < 1:
             raise PosesynError(
-                f"refresh needs samples, every, keep and rescored >= 1, got {samples}, {every}, {keep} and {rescored}"
+                "refresh needs samples, every, keep, rescored and render_batch >= 1, got "
+                f"{samples}, {every}, {keep}, {rescored} and {render_batch}"
             )
         self.samples, self.engine, self.engine_options, self.backgrounds = samples, engine, engine_options, backgrounds
         self.synthesiser, self.synthesiser_options = synthesiser, synthesiser_options
@@ -115,6 +122,7 @@ class Refresh(Callback):
         if mode != "inline":
             self._mode = FleetMode(self, self.fleet) if mode == "fleet" else BackgroundMode(self, self.background)
         self.every, self.before_first, self.keep, self.miner = every, before_first, keep, miner
+        self.render_batch = render_batch
         self.mixture = MixtureChoice(keep, pool_policy, rescored, self.filter, also or ())
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
@@ -123,6 +131,8 @@ class Refresh(Callback):
         self.history: list[dict[str, Any]] = []
         self.last: Refreshed | None = None
         self.used: dict[str, Any] | None = None  # entry of the history that the epoch just finished trained on
+        self.spread: Spread = HERE  # where a refresh's work is done: over all ranks while rank 0 refreshes
+        self._ranks: Ranks | None = None
         self._refresher: Refresher | None = None
 
     @property
@@ -161,38 +171,83 @@ class Refresh(Callback):
         self.mixture.count_skipped()
         self.used = self._mode.used()
         if self.challenges and self.history:
-            with whole_weights(pl_module):
-                if trainer.is_global_zero:
-                    with averaged_weights(trainer, pl_module):
-                        errors, _, _ = self.eem.score(estimator, data.mining_data, np.asarray(self.challenges))
-                    after = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
-                    self.history[-1]["challenge_error_after"] = after
+            self._on_all_ranks(trainer, estimator, data, lambda: self._score_again(trainer, estimator, data))
         # After the last epoch nothing would be trained on what a refresh makes.
         last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
         due = self.epochs_done % self.every == 0
         if not last and not trainer.should_stop and (due or self._mode.waiting):
             self._refresh(trainer, pl_module, due)
 
+    def _score_again(self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule) -> None:
+        """What has become of the last challenges."""
+        try:
+            with averaged_weights(trainer, estimator):
+                rows = np.asarray(self.challenges)
+                errors, _, _ = self.eem.score(estimator, data.mining_data, rows, self.spread)
+        except (PosesynError, OSError) as error:
+            log.error("the challenges of the last refresh cannot be scored again: %s", error)
+            errors = np.full(1, np.nan)
+        self.history[-1]["challenge_error_after"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else None
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._mode.stop()
+        self._ranks = None
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._mode.stop()
 
     # -- one refresh -------------------------------------------------------------------------------------------------
     def _refresh(self, trainer: L.Trainer, pl_module: L.LightningModule, due: bool = True) -> None:
-        """One rank refreshes and commits; the others wait, and take over its state and the new recipe."""
+        """One rank refreshes and commits; the others help, and take over its state and the new recipe."""
         estimator, data = _typed(trainer, pl_module)
-        with whole_weights(pl_module):
-            if trainer.is_global_zero:
-                before = len(self.history)
-                self._mode.refresh(trainer, estimator, data, due)
-                self._choose(trainer, estimator, data, due, len(self.history) > before)
+
+        def lead() -> None:
+            before = len(self.history)
+            self._mode.refresh(trainer, estimator, data, due)
+            self._choose(trainer, estimator, data, due, len(self.history) > before)
+
+        self._on_all_ranks(trainer, estimator, data, lead, mining=True)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
             if not trainer.is_global_zero:
                 self.load_state_dict(state)
                 data.recipe = Recipe.from_state(recipe)
+
+    def _on_all_ranks(
+        self,
+        trainer: L.Trainer,
+        estimator: PoseEstimator,
+        data: PoseDataModule,
+        lead: Callable[[], None],
+        mining: bool = False,
+    ) -> None:
+        """``lead`` on rank 0, whose work the others share while it runs (:mod:`callbacks.ranks`)."""
+        with whole_weights(estimator):
+            if trainer.world_size == 1:
+                lead()
+                return
+            if self._ranks is None:
+                self._ranks = Ranks.of(trainer)
+            with averaged_weights(trainer, estimator):
+                same_statistics(estimator)
+                if not trainer.is_global_zero:
+                    self._ranks.serve(self._tasks(estimator, data, mining))
+                    return
+            self.spread = self._ranks
+            try:
+                with self._ranks.leading():
+                    lead()
+            finally:
+                self.spread = HERE
+
+    def _tasks(self, estimator: PoseEstimator, data: PoseDataModule, mining: bool) -> dict[str, Callable[[Any], Any]]:
+        """What rank 0 hands out, as it is done on this rank."""
+        scored = self.refresher(data.image_size).mined_by(estimator) if mining else estimator
+        return {
+            SCORE: lambda rows: self.eem.score_batch(scored, data.mining_data, rows),
+            PREDICT: lambda rows: self.eem.predict_batch(scored, data.mining_data, rows),
+            MAKE: lambda jobs: self.refresher(data.image_size).make_portion(estimator, jobs),
+        }
 
     def use(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
         """The mixture draws from this generation too; policies choose from it at the end of the refresh."""
@@ -241,6 +296,7 @@ class Refresh(Callback):
                 reference_p=self.reference_p,
                 wear_p=self.wear_p,
                 appearances=self.appearances,
+                render_batch=self.render_batch,
                 checks=self.checks,
                 synthesiser=make_synthesiser(self.synthesiser, self.synthesiser_options, self.variation),
                 run_name=self.run_name,

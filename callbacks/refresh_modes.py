@@ -94,4 +94,5 @@ class Inline(Mode):
             tpe_hash=tpe,
             done=done,
             progress=tell,
+            spread=host.spread,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -242,8 +244,11 @@ class CropSet:
             stem = f"{self.name}-{self.fingerprint()}"
             rgb, sizes = folder / f"{stem}.rgb", folder / f"{stem}.pictures.npy"
             shape = (len(self), self.size, self.size, 3)
-            if not (sizes.is_file() and rgb.is_file() and rgb.stat().st_size == np.prod(shape)):
-                self._build(rgb, sizes)
+            if not _whole(rgb, sizes, shape):
+                folder.mkdir(parents=True, exist_ok=True)
+                with _alone(folder):  # of several ranks one decodes, the others find it done
+                    if not _whole(rgb, sizes, shape):
+                        self._build(rgb, sizes)
             self._pictures = np.load(sizes)
             self._pixels = np.memmap(rgb, np.uint8, "r", shape=shape) if len(self) else np.zeros(shape, np.uint8)
             if missing := int((self._pictures == 0).any(1).sum()):
@@ -254,7 +259,6 @@ class CropSet:
         return self._pixels, self._pictures
 
     def _build(self, rgb: Path, sizes: Path) -> None:
-        rgb.parent.mkdir(parents=True, exist_ok=True)
         pictures = np.zeros((len(self), 2), np.int32)
         # Written under another name and renamed: a run killed here leaves nothing that looks whole. The sizes come
         # last.
@@ -272,3 +276,19 @@ class CropSet:
     def __getstate__(self) -> dict[str, object]:
         # A memory map would be pickled by value.
         return {**self.__dict__, "_pixels": None, "_pictures": None}
+
+
+def _whole(rgb: Path, sizes: Path, shape: tuple[int, ...]) -> bool:
+    return sizes.is_file() and rgb.is_file() and rgb.stat().st_size == np.prod(shape)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process of the machine at a time; where the file system cannot, all of them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -34,6 +34,7 @@ from lightning_modules.domain_training import DomainTraining
 from lightning_modules.execution import compile_networks, frozen_names, recompute_blocks
 from lightning_modules.losses import LossWeights, pose_losses
 from lightning_modules.optimisation import GroupPlan, Optimisation, lr_factor, make_optimizer, stack_layers
+from lightning_modules.ranks import rank_mean, same_statistics
 from metrics.protocol import PoseScores
 
 ESTIMATORS: Registry[type[PoseEstimator]] = Registry("tpe")
@@ -236,10 +237,11 @@ class PoseEstimator(DomainTraining):
         """The loss on the labels, and the features that the poses came from."""
         out = self.solve(batch)
         terms = self.losses(out, batch)
-        total = torch.stack(list(terms.values())).sum()
-        self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, batch_size=len(batch))
-        self.log("loss/total", total.detach(), prog_bar=True, batch_size=len(batch))
-        return total, out.said.features
+        each = torch.stack(list(terms.values()))
+        told = rank_mean(each.detach())
+        self.log_dict({f"loss/{k}": v for k, v in zip(terms, told, strict=True)}, batch_size=len(batch))
+        self.log("loss/total", told.sum(), prog_bar=True, batch_size=len(batch))
+        return each.sum(), out.said.features
 
     # -- validation: one PoseScores per loader, so that no loader's figures leak into another's ----------------------
     def setup(self, stage: str) -> None:
@@ -257,6 +259,7 @@ class PoseEstimator(DomainTraining):
             self.tell_domain(getattr(self._data, "synthetic_sources", None))
 
     def on_validation_epoch_start(self) -> None:
+        same_statistics(self)
         for score in self.scores:
             score.reset()
 

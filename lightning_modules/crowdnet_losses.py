@@ -20,6 +20,7 @@ from lightning_modules.losses import (
     labelled_rotvec,
     masked_mean,
 )
+from lightning_modules.ranks import rank_mean
 
 #: The paper's weights; the two last terms stand in for VPoser, which keeps the original's poses human.
 PAPER_WEIGHTS = LossWeights(1.0, 1.0, 0.0, 1.0, 1.0, 1.0, limits=0.0, shape_prior=0.0)
@@ -31,7 +32,7 @@ PICTURE = 1 / 8
 def mean_l1(said: Tensor, label: Tensor, known: Tensor, weight_B: Tensor) -> Tensor:
     """Mean of |said - label| over all elements (B,...), those that are not ``known`` counting as 0."""
     error = torch.where(known, (said - label).abs(), said.new_zeros(()))
-    share = (weight_B / weight_B.mean().clamp_min(1e-6)).view(-1, *[1] * (error.ndim - 1))
+    share = (weight_B / rank_mean(weight_B.mean()).clamp_min(1e-6)).view(-1, *[1] * (error.ndim - 1))
     return (error * share).mean()
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from human.errors import PosesynError
+from lightning_modules.ranks import rank_mean
 
 REAL, SYNTHETIC = 0, 1
 
@@ -176,9 +177,9 @@ class GradientReversal(DomainAdaptation):
 
 # -- the losses ------------------------------------------------------------------------------------------------------
 def _by_domain(value_B: Tensor, domain_B: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
-    """(2,) weighted means of each domain (0 where it has no sample), and (2,) whether it has any."""
+    """(2,) weighted means of each domain over all ranks (0 where it has no sample), and (2,) whether it has any."""
     weight_B2 = F.one_hot(domain_B, 2) * weight_B[:, None]
-    total = weight_B2.sum(0)
+    total = rank_mean(weight_B2.sum(0))
     # where, not a product: the value of a sample that is left out may be anything.
     value = torch.where(weight_B2 > 0, value_B[:, None], 0.0) * weight_B2
     return value.sum(0) / total.clamp_min(1e-6), total > 0

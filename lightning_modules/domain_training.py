@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from lightning_modules.domain_adaptation import DomainAdaptation, Trains, accuracy, confusion, without_gradients
+from lightning_modules.ranks import rank_mean
 
 
 class DomainTraining(L.LightningModule):
@@ -80,7 +81,8 @@ class DomainTraining(L.LightningModule):
             "domain/accuracy": accuracy(logits, which, batch.weight),
             "domain/confusion": confusion(logits, which, batch.weight),
         }
-        self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, batch_size=len(batch))
+        told = {f"loss/{k}": rank_mean(v.detach()) for k, v in terms.items()}
+        self.log_dict(told, batch_size=len(batch))
         self.log_dict(figures, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
         parts = [*terms.values(), *([pose_loss] if self.trains().estimator else [])]
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -27,6 +27,7 @@ from lightning_modules.hmr2_losses import HMR2LossWeights, hmr2_losses
 from lightning_modules.mean_parameters import load_mean_parameters
 from lightning_modules.normalisation import IMAGENET, Normalise
 from lightning_modules.pose_discriminator import DISCRIMINATOR_WEIGHT, PoseDiscriminator, draw_people, real_people
+from lightning_modules.ranks import place
 from lightning_modules.smpl_decoder import DecoderConfig, SMPLDecoder
 from lightning_modules.spin import rest_pelvis
 from lightning_modules.vit import VITPOSE, ViT, ViTConfig, vitpose_backbone
@@ -154,8 +155,10 @@ class HMR2(PoseEstimator):
         )
         if self.adversary is not None:
             step = self.trainer.fit_loop.total_batch_idx if self._trainer is not None else 0
-            key = (getattr(self._data, "seed", 0) if self._trainer is not None else 0, step, self.global_rank)
-            real = draw_people(self.mocap, len(batch), out.betas.device, *key)
+            seed = getattr(self._data, "seed", 0) if self._trainer is not None else 0
+            rank, ranks = place()
+            pose, betas = draw_people(self.mocap, len(batch) * ranks, out.betas.device, seed, step, 0)
+            real = pose[rank::ranks], betas[rank::ranks]  # each rank its part of those of the global batch
             regressor, own = self.adversary.terms(out.rotations[:, 1:], out.betas, real, batch.weight)
             terms["adversary"] = self.hmr2_weights.adversary * regressor
             terms["discriminator"] = DISCRIMINATOR_WEIGHT * own

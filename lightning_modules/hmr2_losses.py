@@ -14,6 +14,7 @@ from torch import Tensor
 from human.batch import PoseBatch, root_of
 from human.rotations import rotvec_to_matrix
 from lightning_modules.losses import LossWeights, excess_over_limits, labelled, labelled_betas, labelled_rotvec
+from lightning_modules.ranks import rank_mean
 
 
 @dataclass
@@ -52,8 +53,10 @@ def hmr2_losses(
     4D-Humans' sum: a factor that Adam does not see.
     """
 
+    weight = rank_mean(batch.weight.sum()).clamp_min(1e-6)
+
     def mean(error_B: Tensor) -> Tensor:
-        return (error_B * batch.weight).sum() / batch.weight.sum().clamp_min(1e-6)
+        return (error_B * batch.weight).sum() / weight
 
     error2d = (joints2d_BJ2 - labelled(batch.joints2d, batch.joints2d_conf)).abs().sum(-1) / batch.size
     root = root_of(joints3d_BJ3, batch.joints3d_conf)

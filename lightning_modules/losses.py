@@ -14,6 +14,7 @@ from torch import Tensor
 from human.batch import PoseBatch, root_of
 from human.joint_limits import JOINT_LIMITS
 from human.rotations import matrix_to_rotvec, rotvec_to_matrix
+from lightning_modules.ranks import rank_mean
 
 
 @dataclass
@@ -55,12 +56,14 @@ def labelled_betas(batch: PoseBatch) -> Tensor:
 
 
 def masked_mean(error_BJ: Tensor, mask_BJ: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean of each sample over what it has, then over the samples that have any; 0 with a gradient when none has."""
+    """Mean of each sample over what it has, then over the samples of all ranks that have any; 0 with a gradient when
+    none has.
+    """
     # where, not a product: an error beside a masked label may be NaN or infinite.
     error = torch.where(mask_BJ > 0, error_BJ, error_BJ.new_zeros(())) * mask_BJ
     per_sample = error.sum(1) / mask_BJ.sum(1).clamp_min(1e-6)
     present = (mask_BJ.sum(1) > 0).to(weight_B.dtype) * weight_B
-    return (per_sample * present).sum() / present.sum().clamp_min(1e-6)
+    return (per_sample * present).sum() / rank_mean(present.sum()).clamp_min(1e-6)
 
 
 def excess_over_limits(body_pose_B2333: Tensor) -> Tensor:

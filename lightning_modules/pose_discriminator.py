@@ -23,6 +23,7 @@ from human.errors import PosesynError
 from human.motion import load_motion_bank
 from human.rng import generator
 from human.rotations import rotvec_to_matrix
+from lightning_modules.ranks import rank_mean
 
 JOINTS, SHAPES = 23, 10
 #: 4D-Humans' factor on the discriminator's own loss.
@@ -70,7 +71,7 @@ class PoseDiscriminator(nn.Module):
 
         Args:
             rotations_B2333, betas_B10: what the regressor said, with gradients.
-            real: rotations (R,23,3,3) and betas (R,10) of people.
+            real: rotations (R,23,3,3) and betas (R,10) of people; as many on every rank.
             weight_B: of the regressed samples.
         """
         with torch.autocast(rotations_B2333.device.type, enabled=False):
@@ -79,7 +80,7 @@ class PoseDiscriminator(nn.Module):
             fooled = functional_call(self, still, said)
             fake = self(said[0].detach(), said[1].detach())
             true = self(*real)
-        share_B1 = (weight_B / weight_B.sum().clamp_min(1e-6))[:, None]
+        share_B1 = (weight_B / rank_mean(weight_B.sum()).clamp_min(1e-6))[:, None]
         regressor = ((fooled - 1).square() * share_B1).sum()
         own = (fake.square() * share_B1).sum() + (true - 1).square().sum(1).mean()
         return regressor, own

@@ -8,7 +8,6 @@ joints; focal length 5000 pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from lightning_modules.base import ESTIMATORS, PoseEstimator, Regression, Soluti
 from lightning_modules.encoders import encoder_width, pooled_encoder, with_counters
 from lightning_modules.mean_parameters import load_mean_parameters
 from lightning_modules.normalisation import IMAGENET, Normalise
+from lightning_modules.ranks import rank_mean, whole_batch
 from lightning_modules.spin_fits import Bodies, FitsInTheLoop, ModelFitting
 from lightning_modules.spin_head import IterativeRegressor
 from lightning_modules.spin_losses import SpinLossWeights, spin_losses
@@ -129,12 +129,10 @@ class SPIN(PoseEstimator):
         betas = out.betas.detach()
         said = Bodies(matrix_to_rotvec(out.rotations.detach()), betas)
         origin = out.transl.detach() - rest_pelvis(self.body, betas)
-        ranks = self.trainer.world_size if self._trainer is not None else 1
-        share: Callable[..., Tensor] = self.all_gather if ranks > 1 else torch.Tensor.clone  # type: ignore[assignment]
         with torch.autocast(batch.image.device.type, enabled=False):
-            batch, used = fits.improve(batch, said, origin, out.intrinsics.detach(), share)
+            batch, used = fits.improve(batch, said, origin, out.intrinsics.detach(), whole_batch)
         if self._trainer is not None:
-            self.log("fits/used", used.float().mean(), batch_size=len(batch))
+            self.log("fits/used", rank_mean(used.float().mean()), batch_size=len(batch))
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -142,8 +142,8 @@ class FitsInTheLoop:
 
         Args:
             said: by the network; ``transl_B3``, ``intrinsics_B33``: of the body's origin, and the camera.
-            share: the same tensor of all ranks, stacked along a first dimension of their own (``all_gather``), or the
-                tensor as it is.
+            share: a tensor's rows of all ranks in the order of the global batch
+                (:func:`lightning_modules.ranks.whole_batch`).
         """
         batch_conf, key = batch.joints2d_conf, batch.key[:, :3]
         compared = batch_conf.clone()

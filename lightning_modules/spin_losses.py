@@ -15,6 +15,7 @@ from torch import Tensor
 from human.batch import HIPS, PoseBatch
 from human.rotations import rotvec_to_matrix
 from lightning_modules.losses import LossWeights, excess_over_limits, labelled, labelled_betas, labelled_rotvec
+from lightning_modules.ranks import rank_mean
 
 #: SPIN's means run over joints that a sample lacks, too: of 49 slots in 2D and of 24 in 3D.
 SLOTS_2D, SLOTS_3D = 49, 24
@@ -67,7 +68,7 @@ def spin_losses(
 
     def mean(error_B: Tensor, present_B: Tensor) -> Tensor:
         w = batch.weight * present_B
-        return (torch.where(present_B, error_B, 0.0) * w).sum() / w.sum().clamp_min(1e-6)
+        return (torch.where(present_B, error_B, 0.0) * w).sum() / rank_mean(w.sum()).clamp_min(1e-6)
 
     return {
         "joints2d": weights.joints2d * mean(error2d.sum((1, 2)), everyone),

@@ -20,6 +20,7 @@ from human.batch import PoseBatch, root_of
 from human.errors import PosesynError
 from human.prediction import Estimator, Prediction, module_of
 from human.skeleton import POSE32
+from synth.spread import HERE, PREDICT, SCORE, Spread
 from synth.within_memory import predict
 
 # PoseSyn's weights: distal joints carry the pose, proximal ones hardly move.
@@ -165,24 +166,34 @@ class EEM:
             keep &= data.people <= 1
         return np.flatnonzero(keep)
 
-    def score(self, estimator: Estimator, data: MiningData, indices: np.ndarray) -> tuple[np.ndarray, int, int]:
+    def score(
+        self, estimator: Estimator, data: MiningData, indices: np.ndarray, spread: Spread = HERE
+    ) -> tuple[np.ndarray, int, int]:
         """(len(indices),) errors, NaN where there is none; and how many predictions were not finite, pictures
         unreadable.
         """
-        weights = joint_weights(self.weights)
-        errors, not_finite, unreadable = [np.zeros(0, np.float32)], 0, 0
-        with inference(estimator):
-            for batch, prediction in predict_crops(estimator, data, indices, self.batch_size):
-                error = extraction_error(
-                    prediction.joints2d, batch.joints2d, batch.joints2d_conf, weights, self.by_confidence
-                )
-                readable, finite = batch.weight > 0, prediction.finite
-                unreadable += int((~readable).sum())
-                not_finite += int((readable & ~finite).sum())
-                errors.append(torch.where(readable & finite, error, torch.nan).numpy())
-        return np.concatenate(errors), not_finite, unreadable
+        found = list(
+            spread(SCORE, lambda rows: self.score_batch(estimator, data, rows), _batches(indices, self.batch_size))
+        )
+        errors = np.concatenate([np.zeros(0, np.float32), *(errors for errors, _, _ in found)])
+        return errors, sum(n for _, n, _ in found), sum(n for _, _, n in found)
 
-    def mine(self, estimator: Estimator, data: MiningData, rng: np.random.Generator) -> Mined:
+    def score_batch(self, estimator: Estimator, data: MiningData, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """:meth:`score` of people who go through the network together."""
+        with inference(estimator):
+            ((batch, prediction),) = predict_crops(estimator, data, rows, len(rows))
+            error = extraction_error(
+                prediction.joints2d,
+                batch.joints2d,
+                batch.joints2d_conf,
+                joint_weights(self.weights),
+                self.by_confidence,
+            )
+        readable, finite = batch.weight > 0, prediction.finite
+        error = torch.where(readable & finite, error, torch.nan)
+        return error.numpy(), int((readable & ~finite).sum()), int((~readable).sum())
+
+    def mine(self, estimator: Estimator, data: MiningData, rng: np.random.Generator, spread: Spread = HERE) -> Mined:
         """Equations 2 and 3: score every eligible person, take the worst and the best.
 
         Ties are broken by index, so that the result is a function of the weights and the data. With fewer eligible
@@ -190,7 +201,7 @@ class EEM:
         """
         start = time.perf_counter()
         pool = self.eligible(data)
-        scored, not_finite, unreadable = self.score(estimator, data, pool)
+        scored, not_finite, unreadable = self.score(estimator, data, pool, spread)
         errors = np.full(len(data), np.nan, np.float32)
         errors[pool] = scored
         ranked = pool[np.isfinite(scored)]
@@ -202,9 +213,10 @@ class EEM:
         references = rest[::-1][: self.references]
         crops, predictions = None, None
         if len(challenges):
-            with inference(estimator):
-                pairs = list(predict_crops(estimator, data, challenges, self.batch_size))
-            crops, predictions = PoseBatch.cat([b for b, _ in pairs]), Prediction.cat([p for _, p in pairs])
+            batches = list(_batches(challenges, self.batch_size))
+            found = spread(PREDICT, lambda rows: self.predict_batch(estimator, data, rows), batches)
+            predictions = Prediction.cat(list(found))
+            crops = PoseBatch.cat([data.crops(rows) for rows in batches])
         return Mined(
             errors,
             challenges,
@@ -216,3 +228,14 @@ class EEM:
             unreadable,
             time.perf_counter() - start,
         )
+
+    def predict_batch(self, estimator: Estimator, data: MiningData, rows: np.ndarray) -> Prediction:
+        """Of people who go through the network together."""
+        with inference(estimator):
+            ((_, prediction),) = predict_crops(estimator, data, rows, len(rows))
+        return prediction
+
+
+def _batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    # Copies: an item that is sent elsewhere takes its own rows along, not the whole array.
+    return (indices[start : start + size].copy() for start in range(0, len(indices), size))

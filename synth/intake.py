@@ -31,6 +31,51 @@ class Judging:
     gallery: int = 24
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A portion of jobs after the checks and the filter, without the jobs: it can be sent.
+
+    Attributes:
+        batch: samples of the jobs that could be made, labels put right; None where there are none.
+        errors: (N,) their Err3D, mm; ``passed`` (N,) which are kept.
+        lost: why the others could not be made, by their place in the portion.
+        found: what the checks, and the filter beside checks, took out.
+        seconds: spent here, by stage.
+    """
+
+    batch: PoseBatch | None
+    errors: np.ndarray
+    passed: np.ndarray
+    lost: dict[int, str]
+    found: Found
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def judge_portion(portion: Sequence[Made], judging: Judging, estimator: Estimator) -> Judged:
+    """Checks and filter of what was made; which samples are judged together is the portion's say alone."""
+    lost = {number: one.error for number, one in enumerate(portion) if one.batch is None}
+    good = [one for one in portion if one.batch is not None]
+    if not good:
+        return Judged(None, np.zeros(0, np.float32), np.zeros(0, bool), lost, Found())
+    clock = Clock()
+    with clock("filter"):
+        batch, left, found = _check(judging.checks, good)
+        errors, passed = judge(judging.filter, estimator, batch, left)
+    if judging.checks:
+        found.add(Found({ERR3D: int((left & ~passed).sum())}))
+    return Judged(batch, errors, passed, lost, found, clock.seconds)
+
+
+def _check(checks: Sequence[Check], good: Sequence[Made]) -> tuple[PoseBatch, np.ndarray, Found]:
+    batch = PoseBatch.cat([one.batch for one in good if one.batch is not None])
+    if not all(one.left is not None for one in good):
+        return check(checks, batch)
+    found = Found()  # checked where it was made
+    for one in good:
+        found.add(one.found or Found())
+    return batch, np.concatenate([one.left for one in good if one.left is not None]), found
+
+
 @dataclass
 class TakenIn:
     """A committed generation, and what became of its jobs.
@@ -70,24 +115,54 @@ def take_in(
     tell: Callable[[int], None] = lambda jobs: None,
     or_next: bool = False,
 ) -> TakenIn:
-    """Judge what was made, a portion at a time, and commit it.
+    """Judge what was made, a portion at a time, and commit it: :func:`take_judged`."""
+    judged = (([one.job for one in portion], judge_portion(portion, judging, estimator)) for portion in portions)
+    return take_judged(
+        judged,
+        pool,
+        generation,
+        engine=engine,
+        engine_config=engine_config,
+        made_by=made_by,
+        clock=clock,
+        gallery=judging.gallery,
+        tell=tell,
+    )
+
+
+def take_judged(
+    portions: Iterable[tuple[Sequence[Job], Judged]],
+    pool: Pool,
+    generation: int,
+    *,
+    engine: str,
+    engine_config: str,
+    made_by: str,
+    clock: Clock,
+    places: int = 1,
+    gallery: int = 24,
+    tell: Callable[[int], None] = lambda jobs: None,
+) -> TakenIn:
+    """Commit what was made and judged.
 
     Of a sample that is not kept, and of a job that failed, the pool gets a row that says where it came from.
 
     Args:
         engine, engine_config: name of the engine and hash of its configuration.
         made_by: names the synthesiser and its settings.
+        places: so many portions were made at a time; ``clock`` is told of the time that it took all of them together.
+        gallery: so many samples are remembered for pictures.
         tell: told how many jobs are dealt with so far.
         or_next: where the number is taken, commit under the next one that is not.
 
     Raises:
         PosesynError: every job failed, or the number is taken; nothing is committed.
     """
-    intake = _Intake(judging, estimator, clock, {"engine": engine, "engine_config": engine_config}, tell)
+    intake = _Intake(gallery, clock, places, {"engine": engine, "engine_config": engine_config}, tell)
     start = time.perf_counter()
     info = pool.commit(generation, intake.rows(portions), made_by, or_next)
     clock.add("commit", time.perf_counter() - start - intake.seconds)
-    n, errors = judging.gallery, intake.errors
+    n, errors = gallery, intake.errors
     return TakenIn(
         info,
         intake.failed,
@@ -102,14 +177,9 @@ def take_in(
 
 class _Intake:
     def __init__(
-        self,
-        judging: Judging,
-        estimator: Estimator,
-        clock: Clock,
-        engine: dict[str, str],
-        tell: Callable[[int], None],
+        self, gallery: int, clock: Clock, places: int, engine: dict[str, str], tell: Callable[[int], None]
     ) -> None:
-        self.judging, self.estimator, self.clock, self.engine, self.tell = judging, estimator, clock, engine, tell
+        self.gallery, self.clock, self.places, self.engine, self.tell = gallery, clock, places, engine, tell
         self.found, self.failed, self.reason = Found(), 0, ""
         self.errors: list[np.ndarray] = []
         self.kept: list[PoseBatch] = []
@@ -117,68 +187,50 @@ class _Intake:
         self.kept_passed: list[np.ndarray] = []
         self.seconds = 0.0  # spent on anything but the commit itself
 
-    def rows(self, portions: Iterable[Sequence[Made]]) -> Iterator[Sample]:
-        jobs, whole = 0, iter(portions)
+    def rows(self, portions: Iterable[tuple[Sequence[Job], Judged]]) -> Iterator[Sample]:
+        done, whole = 0, iter(portions)
         while True:
             start = time.perf_counter()
             portion = next(whole, None)
             if portion is None:
                 break
-            samples = self._portion(portion)
+            jobs, judged = portion
+            self._note(judged)
             self.seconds += time.perf_counter() - start
-            yield from samples
-            jobs += len(portion)
-            self.tell(jobs)
-        if jobs and self.failed == jobs:
-            raise PosesynError(f"none of {jobs} jobs could be made; the first: {self.reason}")
+            yield from self._samples(jobs, judged)
+            done += len(jobs)
+            self.tell(done)
+        if done and self.failed == done:
+            raise PosesynError(f"none of {done} jobs could be made; the first: {self.reason}")
 
-    def _portion(self, portion: Sequence[Made]) -> Iterator[Sample]:
-        good = [one for one in portion if one.batch is not None]
-        lost = [one for one in portion if one.batch is None]
-        self.failed += len(lost)
-        self.reason = self.reason or (lost[0].error if lost else "")
-        if not good:
-            return (row for one in lost for row in self._lost(one))
-        with self.clock("filter"):
-            batch, left = self._check(good)
-            error, passed = judge(self.judging.filter, self.estimator, batch, left)
-        if self.judging.checks:
-            self.found.add(Found({ERR3D: int((left & ~passed).sum())}))
-        self.errors.append(error)
-        if sum(len(k) for k in self.kept) < self.judging.gallery:
-            self.kept.append(batch)
-            self.kept_error.append(error)
-            self.kept_passed.append(passed)
-        return self._samples(portion, batch, error, passed)
+    def _note(self, judged: Judged) -> None:
+        self.failed += len(judged.lost)
+        self.reason = self.reason or next(iter(judged.lost.values()), "")
+        self.found.add(judged.found)
+        for stage, seconds in judged.seconds.items():
+            self.clock.add(stage, seconds / self.places)
+        if judged.batch is None:
+            return
+        self.errors.append(judged.errors)
+        if sum(len(k) for k in self.kept) < self.gallery:
+            self.kept.append(judged.batch)
+            self.kept_error.append(judged.errors)
+            self.kept_passed.append(judged.passed)
 
-    def _check(self, good: Sequence[Made]) -> tuple[PoseBatch, np.ndarray]:
-        batch = PoseBatch.cat([one.batch for one in good if one.batch is not None])
-        if all(one.left is not None for one in good):  # checked where it was made
-            for one in good:
-                self.found.add(one.found or Found())
-            return batch, np.concatenate([one.left for one in good if one.left is not None])
-        batch, left, found = check(self.judging.checks, batch)
-        self.found.add(found)
-        return batch, left
-
-    def _samples(
-        self, portion: Sequence[Made], batch: PoseBatch, error: np.ndarray, passed: np.ndarray
-    ) -> Iterator[Sample]:
+    def _samples(self, jobs: Sequence[Job], judged: Judged) -> Iterator[Sample]:
         row = 0
-        for one in portion:
-            if one.batch is None:
-                yield from self._lost(one)
-                continue
-            about = _provenance(one.job) | self.engine
-            for seed in one.job.kept.seed.tolist():
-                said = float(error[row]) if np.isfinite(error[row]) else None
-                shown = _shown(batch, row) if passed[row] else {}
-                yield Sample(seed=seed, err3d=said, passed=bool(passed[row]), **about, **shown)  # type: ignore[arg-type]
+        for number, job in enumerate(jobs):
+            about = _provenance(job) | self.engine
+            for seed in job.kept.seed.tolist():
+                if number in judged.lost:
+                    yield Sample(seed=seed, passed=False, **about)  # type: ignore[arg-type]
+                    continue
+                assert judged.batch is not None
+                error, passed = judged.errors[row], bool(judged.passed[row])
+                said = float(error) if np.isfinite(error) else None
+                shown = _shown(judged.batch, row) if passed else {}
+                yield Sample(seed=seed, err3d=said, passed=passed, **about, **shown)  # type: ignore[arg-type]
                 row += 1
-
-    def _lost(self, one: Made) -> list[Sample]:
-        about = _provenance(one.job) | self.engine
-        return [Sample(seed=seed, passed=False, **about) for seed in one.job.kept.seed.tolist()]  # type: ignore[arg-type]
 
 
 def _provenance(job: Job) -> dict[str, object]:

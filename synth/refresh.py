@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from synth.checks.base import Check
 from synth.eem import EEM, Mined, MiningData
 from synth.engines.base import ImageEngine
 from synth.filters import Err3DFilter
-from synth.intake import Judging, TakenIn, take_in
+from synth.intake import Judged, Judging, TakenIn, judge_portion, take_judged
 from synth.jobs import Job
-from synth.making import Made, make_jobs
+from synth.making import make_jobs
 from synth.planning import Clock, Plan, Planner, slot_seed
 from synth.pool import GenerationInfo, Pool
 from synth.scene import SceneConfig
+from synth.spread import HERE, MAKE, Spread
 from synth.synthesis import Film, Synthesiser, Variation
 from synth.variation import VariationConfig
 
@@ -75,7 +76,7 @@ class Refresher:
         wear_p: share of those who also wear the reference's appearance (:mod:`synth.reprojection`), where the engine's
             body is the estimator's.
         appearances: how many references, the best ones, may lend theirs; each takes about a third of a second.
-        render_batch: samples judged together.
+        render_batch: jobs made and judged together.
         gallery: samples kept in memory for pictures.
         run_name: tells the run's generations from others' in the pool, where several may write one.
         miner: the estimator that is mined; None: the one that the refresh is for.
@@ -118,7 +119,7 @@ class Refresher:
     def _of_run(self) -> str:
         return f"@{self.run_name}" if self.run_name else ""
 
-    def _mined(self, estimator: Estimator) -> Estimator:
+    def mined_by(self, estimator: Estimator) -> Estimator:
         """Whose failures are looked for, on the device of the one in training."""
         if self.miner is None:
             return estimator
@@ -155,6 +156,7 @@ class Refresher:
         tpe_hash: str,
         done: GenerationInfo | None = None,
         progress: Progress | None = None,
+        spread: Spread = HERE,
     ) -> Refreshed:
         """Mine ``data`` with ``estimator`` and commit ``generation`` to ``pool``.
 
@@ -167,27 +169,28 @@ class Refresher:
             seed: of the run.
             tpe_hash: names the estimator's weights, for provenance.
             done: this very refresh, committed before a crash: mine only.
+            spread: does scoring, making and judging, perhaps in several places.
 
         Raises:
             PosesynError: every job failed.
         """
         tell = progress or (lambda stage, done, total: None)
         clock = Clock()
-        mined = self.mine(estimator, data, number=number, seed=seed, clock=clock, progress=tell)
+        mined = self.mine(estimator, data, number=number, seed=seed, clock=clock, progress=tell, spread=spread)
         if mined.crops is None or done is not None:
             return self.summary(mined, clock, done if mined.crops is not None else None)
         plan = self.plan(estimator, data, mined, number=number, seed=seed, tpe_hash=tpe_hash, clock=clock)
         total = len(plan.jobs)
-        taken = take_in(
-            self._made(plan.jobs, clock),
-            self.judging,
-            estimator,
+        taken = take_judged(
+            self._judged(plan.jobs, estimator, spread),
             pool,
             generation,
             engine=self.engine.name,
             engine_config=self.engine.config_hash(),
             made_by=self.made_by,
             clock=clock,
+            places=spread.places,
+            gallery=self.gallery,
             tell=lambda jobs: tell("synthesise", jobs, total),
             or_next=True,
         )
@@ -202,12 +205,13 @@ class Refresher:
         seed: int,
         clock: Clock | None = None,
         progress: Progress | None = None,
+        spread: Spread = HERE,
     ) -> Mined:
         """Challenges and references of refresh ``number``."""
         tell = progress or (lambda stage, done, total: None)
         tell("mine", 0, 1)
         with (clock or Clock())("mine"):
-            mined = self.eem.mine(self._mined(estimator), data, generator(seed, "eem", number))
+            mined = self.eem.mine(self.mined_by(estimator), data, generator(seed, "eem", number), spread)
         tell("mine", 1, 1)
         return mined
 
@@ -223,10 +227,8 @@ class Refresher:
         clock: Clock | None = None,
     ) -> Plan:
         """The jobs of refresh ``number`` (:mod:`synth.planning`); somebody must have been mined."""
-        estimator = self._mined(estimator)
-        for part in (self._synthesiser, self.engine):
-            if getattr(part, "wants_estimator", False):
-                part.estimator = estimator  # type: ignore[union-attr]
+        estimator = self.mined_by(estimator)
+        self._show(estimator)
         return self.planner.plan(estimator, data, mined, number=number, seed=seed, tpe=tpe_hash, clock=clock)
 
     def summary(
@@ -258,8 +260,21 @@ class Refresher:
             taken.found.summary(),
         )
 
-    def _made(self, jobs: list[Job], clock: Clock) -> Iterator[list[Made]]:
-        for start in range(0, len(jobs), self.render_batch):
-            with clock("render"):
-                made = list(make_jobs(self.engine, jobs[start : start + self.render_batch]))
-            yield made
+    # -- making ------------------------------------------------------------------------------------------------------
+    def make_portion(self, estimator: Estimator, jobs: Sequence[Job]) -> Judged:
+        """Jobs made and judged together."""
+        self._show(estimator)
+        clock = Clock()
+        with clock("render"):
+            made = list(make_jobs(self.engine, jobs))
+        judged = judge_portion(made, self.judging, estimator)
+        return replace(judged, seconds=clock.seconds | judged.seconds)
+
+    def _judged(self, jobs: list[Job], estimator: Estimator, spread: Spread) -> Iterator[tuple[Sequence[Job], Judged]]:
+        portions = [jobs[start : start + self.render_batch] for start in range(0, len(jobs), self.render_batch)]
+        return zip(portions, spread(MAKE, lambda part: self.make_portion(estimator, part), portions), strict=True)
+
+    def _show(self, estimator: Estimator) -> None:
+        for part in (self._synthesiser, self.engine):
+            if getattr(part, "wants_estimator", False):
+                part.estimator = estimator  # type: ignore[union-attr]

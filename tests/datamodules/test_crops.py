@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,22 @@ def test_the_cache_is_made_once_and_named_by_what_it_holds(tmp_path: Path) -> No
         )
     assert len(list(tmp_path.iterdir())) == 8  # pixels and flags of four sets; a dot in a name is not a suffix
     assert torch.equal(CropSet(reader, 32, cache=tmp_path).crops(np.arange(4)).image, expected)
+
+
+def test_ranks_decode_a_picture_once(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class Counted(DotReader):
+        def read_image(self, row: int) -> np.ndarray:
+            read.append(row)
+            time.sleep(0.02)  # the others come meanwhile
+            return super().read_image(row)
+
+    sets = [CropSet(Counted(), 32, cache=tmp_path) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        images = list(pool.map(lambda crops: crops.crops(np.arange(4)).image, sets))
+    assert sorted(read) == list(range(len(sets[0])))
+    assert all(torch.equal(image, images[0]) for image in images)
 
 
 def test_a_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:

@@ -228,26 +228,38 @@ def pool_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_any_number_of_workers_gives_the_same_bytes(lspet_root: Path, pool_path: Path) -> None:
-    """Real, pool and rendered samples together; every field."""
+def mixed(lspet_root: Path, pool_path: Path, **options: Any) -> MixtureLoader:
+    """Real, pool and rendered samples together."""
+    sources = [
+        RealSource("lspet", {"root": str(lspet_root)}, weight=1),
+        PoolSource(weight=1),
+        RenderedSource(weight=1, backgrounds="procedural", options={"supersample": 1}),
+    ]
+    for source in sources:
+        source.prepare(SIZE, pool_path)
+    recipe = Recipe(5, tuple(as_schedule(s.weight) for s in sources), tuple(s.size for s in sources), ((0, 5), (1, 5)))
+    return MixtureLoader(MixtureDataset(sources), lambda: recipe, 6, 3, **options)
 
-    def fresh(workers: int) -> MixtureLoader:
-        sources = [
-            RealSource("lspet", {"root": str(lspet_root)}, weight=1),
-            PoolSource(weight=1),
-            RenderedSource(weight=1, backgrounds="procedural", options={"supersample": 1}),
-        ]
-        for source in sources:
-            source.prepare(SIZE, pool_path)
-        recipe = Recipe(
-            5, tuple(as_schedule(s.weight) for s in sources), tuple(s.size for s in sources), ((0, 5), (1, 5))
-        )
-        return MixtureLoader(MixtureDataset(sources), lambda: recipe, 6, 3, workers=workers)
 
-    expected = list(fresh(0))
-    assert {k[0] for k in keys(expected)} == {0, 1, 2}
-    assert len({batch.image.sum().item() for batch in expected}) == 3
-    for workers in (1, 2):
-        for a, b in zip(fresh(workers), expected, strict=True):
-            for name, value in a.as_dict().items():
-                assert torch.equal(value, b.as_dict()[name]), f"{name} differs with {workers} workers"
+@pytest.fixture
+def expected(lspet_root: Path, pool_path: Path) -> list[PoseBatch]:
+    """Of one rank without workers."""
+    batches = list(mixed(lspet_root, pool_path))
+    assert {k[0] for k in keys(batches)} == {0, 1, 2}
+    assert len({batch.image.sum().item() for batch in batches}) == 3
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers"),
+    [(1, 1), (2, 0), (2, 1), *(pytest.param(ranks, 4, marks=pytest.mark.slow) for ranks in (1, 2))],
+)
+def test_any_number_of_ranks_and_workers_gives_the_same_bytes(
+    ranks: int, workers: int, lspet_root: Path, pool_path: Path, expected: list[PoseBatch]
+) -> None:
+    """Every field of every sample of the global batches."""
+    parts = [list(mixed(lspet_root, pool_path, rank=r, world=ranks, workers=workers)) for r in range(ranks)]
+    for step, whole in enumerate(expected):
+        for name, value in whole.as_dict().items():
+            woven = torch.stack([part[step].as_dict()[name] for part in parts], 1).flatten(0, 1)
+            assert torch.equal(woven, value), f"{name} differs with {ranks} ranks of {workers} workers"
