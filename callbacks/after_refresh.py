@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.full_disk import missed
 from callbacks.refresh import Refresh, data_of
 from synth.refresh import Refreshed
 
@@ -33,4 +34,5 @@ class AfterRefresh(Callback, ABC):
         if refresh is None or refresh.last is None or refresh.count - 1 == self._drawn or not trainer.is_global_zero:
             return
         self._drawn = refresh.count - 1
-        self.draw(trainer, data_of(trainer).run_dir, self._drawn, refresh.last)
+        with missed(f"what {type(self).__name__} keeps of refresh {self._drawn}"):
+            self.draw(trainer, data_of(trainer).run_dir, self._drawn, refresh.last)
