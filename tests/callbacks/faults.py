@@ -1,6 +1,6 @@
 """Faults at every point of a tiny run, and the run resumed: does it end the same, to the last bit?
 
-    python -m tests.callbacks.faults [--only FAULT:POINT,...] [--table FILE]
+    python -m tests.callbacks.faults [--only FAULT:POINT,...] [--workers N] [--table FILE] [--json FILE]
 
 Every run is a process of its own, forked from one that only imported; what it ended with it writes to ``result.pt``.
 """
@@ -32,6 +32,7 @@ from callbacks import checkpoints as checkpoint_files
 from callbacks.checkpoints import WholeCheckpoints, newest_whole
 from synth import intake, making
 from synth.eem import EEM
+from synth.engines.base import Engine
 from synth.pool import Pool
 from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, write_data
 
@@ -52,7 +53,17 @@ POINTS = {
 }
 #: Beyond the matrix: right after the commit, in validation, and Ctrl-C.
 MORE = [("kill", "committed"), ("term", "committed"), ("term", "validate"), ("interrupt", "render")]
-STATUS = {"kill": -signal.SIGKILL, "term": 143, "interrupt": 130, "exception": 1, "disk": 0}
+STATUS = {
+    "kill": -signal.SIGKILL,
+    "term": 143,
+    "interrupt": 130,
+    "twice": -signal.SIGINT,
+    "requeue": 138,
+    "exception": 1,
+    "disk": 0,
+}
+SIGNALS = {"term": signal.SIGTERM, "interrupt": signal.SIGINT, "requeue": signal.SIGUSR1, "kill": signal.SIGKILL}
+SLURM = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "4711"}
 
 
 # -- one run ---------------------------------------------------------------------------------------------------------
@@ -68,6 +79,8 @@ class Case:
     workers: int = 0
     devices: int = 1
     victim: int = 0  # the rank that it happens to
+    light: bool = False  # half of the parts, for the fast tests
+    slurm: bool = False
 
 
 class Fault(Callback):
@@ -81,10 +94,11 @@ class Fault(Callback):
         if not self.armed:
             return
         self.armed = False
-        if self.kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif self.kind in ("term", "interrupt"):
-            os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
+        if self.kind in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[self.kind])
+        elif self.kind == "twice":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         elif self.kind == "exception":
             raise RuntimeError("a bug")
         elif self.kind == "disk":  # until the process ends
@@ -165,8 +179,10 @@ def run(case: Case) -> None:
     """Train, with the case's fault; writes ``result.pt`` where it comes to the end."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if case.slurm:
+        os.environ.update(SLURM)
     folder, fault, recorder, losses = Path(case.folder), Fault(case), Recorder(), Losses()
-    refresh = tiny_refresh()
+    refresh = tiny_refresh(**({"reference_p": 0.0} if case.light else {}))
     files = ModelCheckpoint(
         folder / "checkpoints",
         filename="{step}",
@@ -191,7 +207,10 @@ def run(case: Case) -> None:
         gradient_clip_val=1.0,
     )
     model, data = tiny_hmr(), tiny_data(Path(case.data), folder, workers=case.workers)
-    with injected(fault):
+    if case.light:
+        data.sources.pop()
+    # Two jobs at a time: a refresh is caught in the middle of its rendering.
+    with injected(fault), mock.patch.object(Engine, "at_once", 2):
         trainer.fit(model, datamodule=data, ckpt_path=case.resume, weights_only=True)
     if case.fault is not None:
         return
@@ -283,13 +302,13 @@ def check(case: Case, whole: Path, start: Start = fork, resumed: Start = fork, *
     outcome = Outcome(case.fault, case.point, status, said)
     if status != STATUS[case.fault]:
         outcome.wrong.append(f"ended with {status}")
-    newest = newest_whole(Path(case.folder) / "checkpoints")
+    newest = newest_whole(Path(case.folder))
     if newest is None:
         outcome.wrong.append("no checkpoint")
         return outcome
     outcome.resumed_from = newest.name
     outcome.step = torch.load(newest, weights_only=True)["global_step"]
-    status, said = resumed(replace(case, fault=None, point=None, resume=str(newest), **changes))
+    status, said = resumed(replace(case, fault=None, point=None, resume=None if case.slurm else str(newest), **changes))
     if status:
         outcome.wrong.append(f"resumed run ended with {status}: {said[-2000:]}")
         return outcome
@@ -319,23 +338,34 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the outcomes there")
     parser.add_argument("--workers", type=int, default=0, help="loader processes of the resumed runs")
     parser.add_argument("--case", help="run this one (JSON) in this very process")
+    parser.add_argument("--start", help="start each of these (a list of JSON) and tell how they ended, as JSON")
     args = parser.parse_args()
     if args.case:
         run(Case(**json.loads(args.case)))
+        return
+    if args.start:
+        print(json.dumps([fork(Case(**case)) for case in json.loads(args.start)]))
         return
     wanted = [tuple(o.split(":")) for o in args.only.split(",")] if args.only else None
     wanted = wanted or [(fault, point) for point in POINTS for fault in FAULTS] + MORE
     folder = Path(tempfile.mkdtemp(prefix="faults"))
     os.environ["POSESYN_CACHE"] = str(folder / "cache")
     try:
-        status, said = in_child(lambda: (write_data(folder / "data"), run(Case(str(folder / "data"), str(folder / "whole")))))  # type: ignore[arg-type, func-returns-value] # fmt: skip
+        data, whole = folder / "data", folder / "whole"
+
+        def first() -> None:
+            write_data(data)
+            run(Case(str(data), str(whole)))
+
+        status, said = in_child(first)
         assert status == 0, said
         outcomes = []
         for fault, point in wanted:
-            case = Case(str(folder / "data"), str(folder / f"{fault}_{point}"), fault, point)
-            outcomes.append(check(case, folder / "whole", workers=args.workers))
-            one = outcomes[-1]
-            print(f"{fault} {point}: status {one.status}, resumed from {one.resumed_from} (step {one.step}): {one.wrong or 'exact'}", flush=True)  # fmt: skip
+            case = Case(str(data), str(folder / f"{fault}_{point}"), fault, point)
+            one = check(case, whole, workers=args.workers)
+            outcomes.append(one)
+            ended = f"status {one.status}, resumed from {one.resumed_from} (step {one.step})"
+            print(f"{fault} {point}: {ended}: {one.wrong or 'exact'}", flush=True)
     finally:
         shutil.rmtree(folder)
     print(table(outcomes))
