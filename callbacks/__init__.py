@@ -7,6 +7,7 @@ from callbacks.epoch_table import EpochTable
 from callbacks.films import Films
 from callbacks.gallery import Gallery
 from callbacks.guard import Guard
+from callbacks.interrupt import Interrupt
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.quality import Quality
 from callbacks.record import Record
@@ -21,6 +22,7 @@ __all__ = [
     "Films",
     "Gallery",
     "Guard",
+    "Interrupt",
     "PredictionWriter",
     "Quality",
     "Record",

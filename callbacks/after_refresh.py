@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.full_disk import missed
 from callbacks.refresh import Refresh, data_of
 from synth.refresh import Refreshed
 
@@ -36,7 +37,8 @@ class AfterRefresh(Callback, ABC):
         if number == self._drawn:
             return
         self._drawn = number
-        self.draw(trainer, data_of(trainer).run_dir, self._drawn, refresh.last)
+        with missed(f"what {type(self).__name__} keeps of refresh {number}"):
+            self.draw(trainer, data_of(trainer).run_dir, number, refresh.last)
 
 
 def latest_number(refresh: Refresh) -> int:

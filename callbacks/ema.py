@@ -31,6 +31,7 @@ class EMA(WeightAveraging):
                 f"EMA needs 0 <= decay < 1 and update_every_n_steps >= 1, got {decay} and {update_every_n_steps}"
             )
         self.decay, self.update_every_n_steps = decay, update_every_n_steps
+        self._swapped = False
         super().__init__(use_buffers=True, avg_fn=self._average)
 
     def _average(self, average: Tensor, current: Tensor, number: Tensor) -> Tensor:
@@ -39,6 +40,15 @@ class EMA(WeightAveraging):
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         return step_idx is not None and step_idx % self.update_every_n_steps == 0
+
+    def _swap_models(self, pl_module: L.LightningModule) -> None:
+        super()._swap_models(pl_module)
+        self._swapped = not self._swapped
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        # Validation was broken off: what is saved now must find the module's own weights in it.
+        if self._swapped:
+            self._swap_models(pl_module)
 
     @contextmanager
     def averaged(self, module: L.LightningModule) -> Iterator[None]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from callbacks.full_disk import missed
 from callbacks.refresh import Refresh, data_of
 from datamodules.sources import PoolSource
 from human.batch import PoseBatch
@@ -129,7 +130,8 @@ class EpochTable(Callback):
         row["seconds"]["train"] = now - self._started - self._valid_seconds - made_now
         self.rows.append(row)
         if trainer.is_global_zero:
-            self._write(trainer)
+            with missed("the table of epochs"):
+                self._write(trainer)
             self._log(trainer, row)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

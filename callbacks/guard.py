@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from callbacks.full_disk import missed
 from human.errors import PosesynError
 
 log = logging.getLogger(__name__)
@@ -106,15 +107,16 @@ class Guard(Callback):
     def _tell(self, trainer: L.Trainer, norm: float) -> None:
         log.warning("step %d skipped: gradient norm %g (%d so far)", trainer.global_step, norm, self.skipped)
         folder = Path(getattr(trainer.datamodule, "run_dir", None) or trainer.default_root_dir)  # type: ignore[attr-defined]
-        folder.mkdir(parents=True, exist_ok=True)
         entry = {
             "step": trainer.global_step,
             "rank": trainer.global_rank,
             "norm": norm if abs(norm) < float("inf") else str(norm),
             "keys": self._keys[:_KEYS_TOLD],
         }
-        with (folder / "guard.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        with missed("guard.jsonl"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "guard.jsonl").open("a") as file:
+                file.write(json.dumps(entry) + "\n")
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from callbacks.refresh_modes import Inline, Mode
 from datamodules.pose import PoseDataModule
 from datamodules.recipe import Recipe
 from human.errors import PosesynError
+from human.interruption import breakable
 from lightning_modules.base import PoseEstimator
 from lightning_modules.ranks import same_statistics
 from lightning_modules.sharding import whole_weights
@@ -148,14 +149,16 @@ class Refresh(Callback):
         self.run_name = self.run_name or self._name_of_run(data)
         self.mixture.begin(data)
         if self.count == 0 and self.before_first:
-            self._refresh(trainer, pl_module)
+            with breakable(trainer.world_size == 1):
+                self._refresh(trainer, pl_module)
         elif trainer.is_global_zero:
             self._mode.resumed(data)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint of an epoch's last step resumes in the next epoch: Lightning never comes to the end of that one.
         if self.epochs_done < trainer.current_epoch:
-            self._end_epoch(trainer, pl_module, trainer.current_epoch - 1)
+            with breakable(trainer.world_size == 1):
+                self._end_epoch(trainer, pl_module, trainer.current_epoch - 1)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -163,7 +166,9 @@ class Refresh(Callback):
         self.mixture.seen(data_of(trainer), batch)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end_epoch(trainer, pl_module, trainer.current_epoch)
+        # Ranks that wait for each other must not be left by one of them: those stop after the next step.
+        with breakable(trainer.world_size == 1):
+            self._end_epoch(trainer, pl_module, trainer.current_epoch)
 
     def _end_epoch(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> None:
         estimator, data = _typed(trainer, pl_module)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cli.commands import names_own_data
 from human.errors import bad_input
+from human.interruption import asked
 from human.memory import keep_freed_memory
 
 
@@ -22,16 +23,33 @@ def main(args: Any = None) -> None:
     keep_freed_memory()
     # Here, not above: `--help` of a mistyped command need not wait for torch.
     import torch
-    from lightning import LightningDataModule, LightningModule
+    from lightning import LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
+    from callbacks.checkpoints import newest_of_run, protect_checkpoints
+    from callbacks.full_disk import protect_loggers
     from datamodules.pose import PoseDataModule
     from lightning_modules import PoseEstimator
 
     quiet()
 
-    class PoseCLI(LightningCLI):
+    class SafeCLI(LightningCLI):
+        """What every run gets, whatever its config names: see docs/faults.md."""
+
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            trainer = super().instantiate_trainer(**kwargs)
+            protect_checkpoints(trainer)
+            protect_loggers(trainer)
+            return trainer
+
+        def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+            given = super()._prepare_subcommand_kwargs(subcommand)
+            if given.get("ckpt_path") == "last":
+                given["ckpt_path"] = newest_of_run(self.trainer)
+            return given
+
+    class PoseCLI(SafeCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.image_size", "model.init_args.image_size")
             parser.link_arguments("model.init_args.body", "data.body")
@@ -39,20 +57,25 @@ def main(args: Any = None) -> None:
             parser.add_lightning_class_args(callbacks.PredictionWriter, "predictions")
             parser.add_lightning_class_args(callbacks.Benchmark, "benchmark")
 
+    stopping = callbacks.Interrupt()
     options: dict[str, Any] = {
         "subclass_mode_model": True,
         "seed_everything_default": 0,
         "auto_configure_optimizers": False,
         "save_config_kwargs": {"overwrite": True},
+        "trainer_defaults": {"callbacks": [stopping]},
         "args": args,
     }
     torch.set_float32_matmul_precision("high")
     try:
         if names_own_data([str(a) for a in args] if isinstance(args, list | tuple) else sys.argv[1:]):
-            LightningCLI(LightningModule, LightningDataModule, subclass_mode_data=True, **options)
+            SafeCLI(LightningModule, LightningDataModule, subclass_mode_data=True, **options)
         else:
             PoseCLI(PoseEstimator, PoseDataModule, **options)
     except Exception as error:
+        # A loader process had the signal too and its end stopped the step; what was asked for is done.
+        if (signum := asked()) is not None and stopping.saved is not None:
+            raise SystemExit(128 + signum) from error
         sentence = bad_input(error)
         if sentence is None:
             raise

@@ -12,6 +12,7 @@ import torch
 from datamodules.crops import CropSet
 from human.batch import PoseBatch
 from human.errors import PosesynError
+from human.interruption import safe_point
 
 
 class JoinedCrops:
@@ -46,6 +47,7 @@ class JoinedCrops:
         return [a for s in self.sets for a in getattr(s, "activities", None) or [""] * len(s)]
 
     def crops(self, indices: np.ndarray) -> PoseBatch:
+        safe_point()
         indices = np.asarray(indices)
         which = np.searchsorted(self._starts, indices, side="right") - 1
         parts, rows = [], []

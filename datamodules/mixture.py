@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -108,7 +109,7 @@ class MixtureLoader:
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers else None,
             multiprocessing_context="forkserver" if workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
 
     def __len__(self) -> int:
@@ -144,7 +145,11 @@ class MixtureLoader:
         self._resume_at = self._into_epoch
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # Workers beside the trainer share its cores: more threads per worker only get in each other's way.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    # Terminals and SLURM signal all processes of a job. The trainer decides when to stop; a worker that died of it
+    # would fail the step that is to be finished.
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)

@@ -127,6 +127,7 @@ def take_in(
         clock=clock,
         gallery=judging.gallery,
         tell=tell,
+        or_next=or_next,
     )
 
 
@@ -142,6 +143,7 @@ def take_judged(
     places: int = 1,
     gallery: int = 24,
     tell: Callable[[int], None] = lambda jobs: None,
+    or_next: bool = False,
 ) -> TakenIn:
     """Commit what was made and judged.
 

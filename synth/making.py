@@ -11,6 +11,7 @@ import torch
 
 from human.batch import PoseBatch
 from human.errors import PosesynError
+from human.interruption import safe_point
 from synth.engines.base import ImageEngine
 from synth.jobs import Job
 from synth.judging import Found
@@ -42,6 +43,7 @@ def make_jobs(
     """
     make = make or engine.make
     for start in range(0, len(jobs), max(engine.at_once, 1)):
+        safe_point()
         group = list(jobs[start : start + max(engine.at_once, 1)])
         made = _try(engine, group, make)
         if len(group) > 1 and made[0].batch is None:
