@@ -10,10 +10,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from callbacks.refresh import Refresh, data_of
 from datamodules.sources import PoolSource
@@ -124,7 +122,6 @@ class EpochTable(Callback):
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write(trainer)
-            self._log(trainer, row)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.rows and self.show:
@@ -153,12 +150,6 @@ class EpochTable(Callback):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(flat)
-
-    def _log(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
-        values = {f"epoch/{k}": float(v) for k, v in flatten(row).items() if k != "epoch" and _is_number(v)}
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.log({**values, "trainer/global_step": trainer.global_step})
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
@@ -211,14 +202,6 @@ def columns(rows: list[dict[str, str]]) -> list[str]:
 
 def _text(form: str, value: float | None) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _is_number(text: str | Tensor) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _scores(pl_module: L.LightningModule) -> dict[str, dict[str, float]]:
