@@ -1,6 +1,7 @@
 """Floor 4: what happens around the training steps."""
 
 from callbacks.benchmark import Benchmark
+from callbacks.dashboard import Dashboard
 from callbacks.diffusion_hpc import DiffusionHPC
 from callbacks.ema import EMA
 from callbacks.epoch_table import EpochTable
@@ -13,10 +14,12 @@ from callbacks.quality import Quality
 from callbacks.record import Record
 from callbacks.refresh import Refresh
 from callbacks.source_weights import SourceWeights
+from callbacks.wandb_logger import WandbLogger
 
 __all__ = [
     "EMA",
     "Benchmark",
+    "Dashboard",
     "DiffusionHPC",
     "EpochTable",
     "Films",
@@ -28,4 +31,5 @@ __all__ = [
     "Record",
     "Refresh",
     "SourceWeights",
+    "WandbLogger",
 ]

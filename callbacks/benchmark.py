@@ -6,6 +6,7 @@ FOLDER/benchmark.{json,csv,md,tex}
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -148,7 +149,10 @@ class Benchmark(Callback):
             for name, reader in self._data.readers.items():
                 protocols = [p for p in protocols_of(reader.name) if p.split == reader.split and not p.options]
                 sets[name] = Measured(reader.truth(), protocols, self.load(name))
-            measure(sets, self.folder, self.maker, Console(), self.explain)
+            lines = measure(sets, self.folder, self.maker, Console(), self.explain)
+            found = {f"test/{n.dataset}/{n.protocol.name}/{n.figure.metric}": n.figure.value for n in lines}
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in found.items() if math.isfinite(v)})
 
     @property
     def maker(self) -> Mapping[str, Any]:

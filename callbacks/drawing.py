@@ -46,11 +46,12 @@ def draw_skeleton(
 
 
 def caption(image_HWC: np.ndarray, text: str) -> np.ndarray:
-    """A copy with a line of text along the bottom."""
-    out = image_HWC.copy()
-    at = (4, out.shape[0] - 6)
-    cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+    """A copy with a line of text along the bottom, on a dark ground."""
+    out, font, scale = image_HWC.copy(), cv2.FONT_HERSHEY_SIMPLEX, 0.42
+    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    top = max(0, out.shape[0] - height - below - 6)
+    out[top:, : width + 8] //= 3
+    cv2.putText(out, text, (4, out.shape[0] - below - 2), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
     return out
 
 

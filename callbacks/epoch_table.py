@@ -11,10 +11,8 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from callbacks.full_disk import missed
 from callbacks.refresh import Refresh, data_of
@@ -132,7 +130,6 @@ class EpochTable(Callback):
         if trainer.is_global_zero:
             with missed("the table of epochs"):
                 self._write(trainer)
-            self._log(trainer, row)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.rows and self.show:
@@ -161,12 +158,6 @@ class EpochTable(Callback):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(flat)
-
-    def _log(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
-        values = {f"epoch/{k}": float(v) for k, v in flatten(row).items() if k != "epoch" and _is_number(v)}
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.log({**values, "trainer/global_step": trainer.global_step})
 
     # -- the checkpoint ----------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
@@ -221,14 +212,6 @@ def columns(rows: list[dict[str, str]]) -> list[str]:
 
 def _text(form: str, value: float | None) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _is_number(text: str | Tensor) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _scores(pl_module: L.LightningModule) -> dict[str, dict[str, float]]:

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from callbacks.after_refresh import AfterRefresh
-from callbacks.drawing import RIGHT, TRUTH, draw_skeleton, frame
 from callbacks.refresh import data_of
+from callbacks.tiles import challenge_tiles, resized, sample_tiles
 from human.batch import root_of
 from human.skeleton import POSE32
 from metrics.pose_groups import pose_groups
@@ -44,6 +44,7 @@ class Record(AfterRefresh):
     def __init__(self, challenges: int = 12, samples: int = 12, tile: int = 160) -> None:
         super().__init__()
         self.challenges, self.samples, self.tile = challenges, samples, tile
+        self.last: dict[str, Any] | None = None  # what was kept of the newest refresh
         self._groups: dict[str, np.ndarray] | None = None
 
     def draw(self, trainer: L.Trainer, run_dir: Path, number: int, done: Refreshed) -> None:
@@ -69,37 +70,24 @@ class Record(AfterRefresh):
         if tiles:
             _write(folder / f"refresh_{number:03d}.jpg", _jpeg(np.concatenate(tiles)))
         _write(folder / f"refresh_{number:03d}.json", json.dumps(entry).encode())
+        self.last = entry
 
     def _challenges(self, done: Refreshed, data: MiningData, tiles: list[np.ndarray]) -> list[dict[str, Any]]:
         mined, out = done.mined, []
-        if mined.crops is None or mined.predictions is None:
-            return []
-        for k in range(min(self.challenges, len(mined.challenges))):
-            crop, said = mined.crops[k : k + 1], mined.predictions[k : k + 1]
-            image = crop.image[0].permute(1, 2, 0).contiguous().numpy()
-            picture = draw_skeleton(image, crop.joints2d[0].numpy(), crop.joints2d_conf[0].numpy(), TRUTH)
-            zoom = picture.shape[0] // image.shape[0]
-            at = (said.joints2d[0].numpy() + 0.5) * zoom - 0.5
-            picture = draw_skeleton(picture, at, np.ones(len(POSE32)), zoom=1)
+        for k, picture in enumerate(challenge_tiles(mined, self.challenges)):
             row = int(mined.challenges[k])
             groups = [name for name, member in (self._groups or {}).items() if member[row] == 1]
             out.append({"id": data.ids[row], "error": _number(mined.errors[row]), "groups": groups, "tile": len(tiles)})
-            tiles.append(self._tile(picture))
+            tiles.append(resized(picture, self.tile))
         return out
 
     def _samples(self, done: Refreshed, tiles: list[np.ndarray]) -> list[dict[str, Any]]:
         out = []
-        for k in range(0 if done.samples is None else min(self.samples, len(done.samples))):
-            assert done.samples is not None
-            sample, passed = done.samples[k : k + 1], bool(done.sample_passed[k])
-            image = sample.image[0].permute(1, 2, 0).contiguous().numpy()
-            picture = draw_skeleton(image, sample.joints2d[0].numpy(), sample.joints2d_conf[0].numpy())
+        for k, picture in enumerate(sample_tiles(done, self.samples)):
+            passed = bool(done.sample_passed[k])
             out.append({"err3d": _number(done.sample_errors[k]), "passed": passed, "tile": len(tiles)})
-            tiles.append(self._tile(picture if passed else frame(picture, RIGHT)))
+            tiles.append(resized(picture, self.tile))
         return out
-
-    def _tile(self, picture: np.ndarray) -> np.ndarray:
-        return cv2.resize(picture, (self.tile, self.tile), interpolation=cv2.INTER_AREA)
 
 
 def group_people(data: MiningData) -> dict[str, np.ndarray]:

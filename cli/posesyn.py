@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("cli.bench", "an estimator, or predictions made elsewhere, on data sets under their protocols"),
     "synth": ("cli.synth", "mine once and make the samples, here or on a Ray cluster; --plan says what it takes"),
     "report": ("cli.report", "what runs mined, made and learned, as one HTML page"),
+    "dashboard": ("cli.dashboard", "the workspace of a project at W&B: benchmark, loop, galleries, times"),
     "quality": ("cli.quality", "a pool's pictures beside real ones: FID, KID, alignment, pass rates, diversity"),
     "assets": ("cli.assets", "list and fetch the files that posesyn can download"),
     "doctor": ("cli.doctor", "what this machine has: versions, devices, assets; --list shows every registered plug-in"),

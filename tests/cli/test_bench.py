@@ -118,10 +118,18 @@ def test_lightning_test_gives_the_table(checkpoint: Path, folder: Path, tmp_path
     content = yaml.safe_load(config.read_text())
     content["data"]["test"] = [{"reader": "3dpw", "options": {"root": str(folder)}}]
     content["model"]["init_args"]["checkpoint"] = str(checkpoint)
+    csv_logger = {"save_dir": str(tmp_path), "name": "log", "version": 0}
+    content["trainer"]["logger"] = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": csv_logger}
     config.write_text(yaml.safe_dump(content))
     lightning(["test", "--config", str(config), "--benchmark.folder", str(tmp_path / "lightning")])
     bench("--ckpt", checkpoint, "--data", f"3dpw={folder}", "--out", tmp_path / "bench", "--workers", 0)
-    assert figures(tmp_path / "lightning") == figures(tmp_path / "bench")
+    found = figures(tmp_path / "bench")
+    assert figures(tmp_path / "lightning") == found
+    with (tmp_path / "log/0/metrics.csv").open() as file:
+        logged = {k: float(v) for row in csv.DictReader(file) for k, v in row.items() if v}
+    for (protocol, metric), figure in found.items():
+        if figure["value"] is not None:
+            assert logged[f"test/3dpw-test/{protocol}/{metric}"] == pytest.approx(figure["value"], rel=1e-6)
 
 
 def test_predictions_made_elsewhere(
