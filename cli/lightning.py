@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from cli.commands import names_own_data
@@ -27,11 +28,25 @@ def main(args: Any = None) -> None:
 
     import callbacks
     from datamodules.pose import PoseDataModule
+    from human.checkpoints import require_plain
     from lightning_modules import PoseEstimator
 
     quiet()
 
-    class PoseCLI(LightningCLI):
+    class CheckedCLI(LightningCLI):
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            super().parse_arguments(parser, args)
+            given = self.config.get(self.config.get("subcommand") or "", {})
+            if (path := given.get("ckpt_path")) and Path(path).is_file():
+                require_plain(path)
+
+        def before_instantiate_classes(self) -> None:
+            # Lightning's default is to run what a checkpoint from the web says.
+            given = self.config.get(self.subcommand, {}) if self.subcommand else {}
+            if "weights_only" in given and given["weights_only"] is None:
+                given["weights_only"] = True
+
+    class PoseCLI(CheckedCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.image_size", "model.init_args.image_size")
             parser.link_arguments("model.init_args.body", "data.body")
@@ -49,7 +64,7 @@ def main(args: Any = None) -> None:
     torch.set_float32_matmul_precision("high")
     try:
         if names_own_data([str(a) for a in args] if isinstance(args, list | tuple) else sys.argv[1:]):
-            LightningCLI(LightningModule, LightningDataModule, subclass_mode_data=True, **options)
+            CheckedCLI(LightningModule, LightningDataModule, subclass_mode_data=True, **options)
         else:
             PoseCLI(PoseEstimator, PoseDataModule, **options)
     except Exception as error:

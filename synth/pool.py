@@ -200,7 +200,7 @@ class Pool:
         else:
             self._dataset = self._open()
         if self._dataset is not None:
-            self._table = _read_table(self._dataset)
+            self._table = _read_table(self._dataset, self.path)
 
     def _open(self) -> lance.LanceDataset | None:
         """The dataset, or None where a commit may create one."""
@@ -278,7 +278,9 @@ class Pool:
     def _damage_named(self, generation: int) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise  # a panic of Lance's is no Exception
             raise Damaged(
                 f"{self}: generation {generation} cannot be read, its files under {self.path} are damaged or gone;"
                 f" restore them from a copy ({error})"
@@ -390,7 +392,15 @@ def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa
     yield from rest
 
 
-def _read_table(dataset: lance.LanceDataset) -> dict[int, GenerationInfo]:
+def _read_table(dataset: lance.LanceDataset, path: Path) -> dict[int, GenerationInfo]:
     metadata = dataset.schema.metadata
-    infos = (GenerationInfo(**json.loads(v)) for k, v in metadata.items() if k.startswith(_GENERATION_KEY))
+    try:
+        infos = [GenerationInfo(**json.loads(v)) for k, v in metadata.items() if k.startswith(_GENERATION_KEY)]
+        numbers = [(i.generation, i.version, i.count, i.passed, i.start) for i in infos]
+        if not all(isinstance(n, int) and n >= 0 for row in numbers for n in row):
+            raise ValueError("something else than numbers")
+    except (ValueError, TypeError) as error:
+        raise PosesynError(
+            f"the table of generations of the pool {path} is damaged ({error}): restore its files from a copy"
+        ) from error
     return {info.generation: info for info in infos}
