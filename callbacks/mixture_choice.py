@@ -37,6 +37,8 @@ class MixtureChoice:
         most: samples that these may look at again in a refresh.
         measure: how they are measured.
         also: generations of the pool that other runs made and this one may draw from.
+        keep_pixels: pictures of so many of the run's last generations, and of those in the mixture, stay in the pool;
+            None: all do.
 
     Attributes:
         entered: samples by generation, of all that were taken in.
@@ -51,7 +53,14 @@ class MixtureChoice:
         most: int,
         measure: Err3DFilter,
         also: Iterable[int] = (),
+        keep_pixels: int | None = None,
     ) -> None:
+        if keep_pixels is not None and keep_pixels <= keep:
+            raise PosesynError(
+                f"refresh.keep_pixels={keep_pixels}: keep more generations than the mixture draws from (keep={keep}), "
+                "so that the checkpoint before the last refresh can be resumed from"
+            )
+        self.keep_pixels = keep_pixels
         self.keep, self.measure, self.also = keep, measure, list(also)
         made = make_policies(policies)
         self.curriculum = Curriculum(made, most) if made else None
@@ -78,7 +87,9 @@ class MixtureChoice:
     def take_in(self, data: PoseDataModule, info: GenerationInfo | None) -> None:
         """The mixture draws from this generation too; which samples stay is chosen afterwards, by :meth:`choose`."""
         rows = used_rows(data.recipe)
-        if info is not None and info.passed:
+        if info is not None and info.forgotten:  # resumed from before what is left
+            log.error("the pictures of generation %d were deleted, training goes on without it", info.generation)
+        elif info is not None and info.passed:
             self.entered[info.generation] = info.passed
             rows.pop(info.generation, None)
             rows[info.generation] = np.arange(info.passed)
@@ -116,6 +127,25 @@ class MixtureChoice:
             return report
         data.recipe = with_rows(data.recipe, choice.rows)
         return report
+
+    def free(self, data: PoseDataModule) -> None:
+        """Delete the pictures of generations that are neither in the mixture nor new, where that is asked for."""
+        if self.keep_pixels is None:
+            return
+        used = {generation for generation, _ in data.recipe.generations}
+        own = sorted(g for g in self.entered if g not in self.also)
+        old = [g for g in own[: -self.keep_pixels] if g not in used]
+        try:
+            freed = data.pool.forget(old)
+        except (PosesynError, OSError, ValueError) as error:
+            log.error("old pictures of the pool cannot be deleted: %s", error)
+            return
+        if freed:
+            log.info("the pictures of generations %s were deleted, %d bytes", old, freed)
+        for generation in old:
+            del self.entered[generation]
+            self.lost.pop(generation, None)
+            self.skipped.pop(generation, None)
 
     # -- damage -------------------------------------------------------------------------------------------------------
     def seen(self, data: PoseDataModule, batch: Any) -> None:

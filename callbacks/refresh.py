@@ -68,6 +68,8 @@ class Refresh(Callback):
             (:mod:`synth.curriculum`); chosen anew at every refresh, with the estimator as it is.
         rescored: samples of the pool that policies may look at again in a refresh; of more, an even draw.
         also: numbers of generations in the pool that other runs made and the mixture draws from too, from the start.
+        keep_pixels: pictures of so many of the run's last generations, and of those in the mixture, stay in the pool;
+            of older ones only the provenance does; None: nothing is deleted. More than ``keep``.
         miner: another estimator, which is mined in place of the one in training; that one still filters.
         mode: "inline" (training waits); "background": a process of its own makes all of a refresh (``background`` says
             where); or "fleet": other processes make the pictures (``fleet`` says which and how many). With the last two
@@ -99,6 +101,7 @@ class Refresh(Callback):
         pool_policy: list[dict[str, Any]] | None = None,
         rescored: int = 20_000,
         also: list[int] | None = None,
+        keep_pixels: int | None = None,
         miner: PoseEstimator | None = None,
         mode: str = "inline",
         fleet: Fleet | None = None,
@@ -124,7 +127,7 @@ class Refresh(Callback):
             self._mode = FleetMode(self, self.fleet) if mode == "fleet" else BackgroundMode(self, self.background)
         self.every, self.before_first, self.keep, self.miner = every, before_first, keep, miner
         self.render_batch = render_batch
-        self.mixture = MixtureChoice(keep, pool_policy, rescored, self.filter, also or ())
+        self.mixture = MixtureChoice(keep, pool_policy, rescored, self.filter, also or (), keep_pixels)
         self.count = 0  # refreshes done
         self.epochs_done = 0  # epochs whose end was dealt with
         self.run_name = ""  # names the run in the pool
@@ -263,6 +266,7 @@ class Refresh(Callback):
     ) -> None:
         """What of the pool stays in the mixture; ``entered``: the history's last entry is this refresh's."""
         report = self.mixture.choose(trainer, estimator, data, self.count, due)
+        self.mixture.free(data)
         if report is None or not self.history:
             return
         seconds, entry = report.pop("seconds"), self.history[-1]

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from cli.commands import names_own_data
@@ -30,6 +31,7 @@ def main(args: Any = None) -> None:
     from callbacks.checkpoints import newest_of_run, protect_checkpoints
     from callbacks.full_disk import protect_loggers
     from datamodules.pose import PoseDataModule
+    from human.checkpoints import require_plain
     from lightning_modules import PoseEstimator
 
     quiet()
@@ -48,6 +50,18 @@ def main(args: Any = None) -> None:
             if given.get("ckpt_path") == "last":
                 given["ckpt_path"] = newest_of_run(self.trainer)
             return given
+
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            super().parse_arguments(parser, args)
+            given = self.config.get(self.config.get("subcommand") or "", {})
+            if (path := given.get("ckpt_path")) and Path(path).is_file():
+                require_plain(path)
+
+        def before_instantiate_classes(self) -> None:
+            # Lightning's default is to run what a checkpoint from the web says.
+            given = self.config.get(self.subcommand, {}) if self.subcommand else {}
+            if "weights_only" in given and given["weights_only"] is None:
+                given["weights_only"] = True
 
     class PoseCLI(SafeCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -249,7 +249,14 @@ class CropSet:
                 with _alone(folder):  # of several ranks one decodes, the others find it done
                     if not _whole(rgb, sizes, shape):
                         self._build(rgb, sizes)
-            self._pictures = np.load(sizes)
+            try:
+                self._pictures = np.load(sizes, allow_pickle=False)
+                if self._pictures.shape != (len(self), 2) or self._pictures.dtype.kind not in "iu":
+                    raise ValueError(f"{self._pictures.dtype} {self._pictures.shape}")
+            except (OSError, ValueError, EOFError) as error:
+                log.warning("%s: the cache %s is damaged (%s) and is made anew", self.name, sizes, error)
+                self._build(rgb, sizes)
+                self._pictures = np.load(sizes, allow_pickle=False)
             self._pixels = np.memmap(rgb, np.uint8, "r", shape=shape) if len(self) else np.zeros(shape, np.uint8)
             if missing := int((self._pictures == 0).any(1).sum()):
                 log.warning(

@@ -188,11 +188,12 @@ class PoseDataModule(L.LightningDataModule):
                 "start a new run from its weights with --model.checkpoint"
             )
         if self.recipe.generations:
-            there = {info.generation for info in self.pool.generations()}
+            there = {info.generation for info in self.pool.generations() if not info.forgotten}
             if lost := [g for g, _ in self.recipe.generations if g not in there]:
                 raise PosesynError(
                     f"the checkpoint draws from the generations {lost} of the pool {self.pool_path}, which has "
-                    f"{sorted(there) or 'none'}: name the run's pool with data.pool"
+                    f"{sorted(there) or 'none'} with pictures: name the run's pool with data.pool, or resume from a "
+                    "later checkpoint"
                 )
         for source in self.sources:
             source.prepare(self.image_size, self.pool_path, self.body)

@@ -62,6 +62,19 @@ def read_checkpoint(path: str | Path) -> tuple[Path, dict[str, Tensor]]:
         ) from error
 
 
+def require_plain(path: str | Path) -> None:
+    """:class:`PosesynError` unless a run's checkpoint holds tensors and plain values alone, so that reading it runs
+    nothing.
+    """
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (UnpicklingError, RuntimeError, LookupError, EOFError, TypeError, ValueError, OSError) as error:
+        raise PosesynError(
+            f"the checkpoint {path} cannot be resumed from ({type(error).__name__}): it is damaged, or holds objects "
+            "that could run something; take another one, or its weights alone with --model.checkpoint"
+        ) from error
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         # Mapped, what is beside the weights (an optimiser's state) costs neither time nor memory.

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,8 +55,9 @@ _FOREVER = datetime.timedelta(days=365_000)
 @dataclass(frozen=True)
 class GenerationInfo:
     """A committed generation: its number, the dataset version that added it, rows in all and rows that passed (these
-    are samples ``0 .. passed-1``), the position of its first row in the dataset, and what chose the poses: a
-    synthesiser's name and the hash of its settings ("" where the writer did not say)."""
+    are samples ``0 .. passed-1``), the position of its first row in the dataset, what chose the poses: a synthesiser's
+    name and the hash of its settings ("" where the writer did not say), and whether its pictures and labels were
+    deleted since (:meth:`Pool.forget`)."""
 
     generation: int
     version: int
@@ -64,6 +65,7 @@ class GenerationInfo:
     passed: int
     start: int
     synthesiser: str = ""
+    forgotten: bool = False
 
 
 class NumberTaken(PosesynError):
@@ -109,6 +111,8 @@ class Pool:
             Damaged: (one too) a file is gone, or not as it was written.
         """
         dataset, info = self._find(generation)
+        if info.forgotten:
+            raise Damaged(f"{self}: the pictures of generation {generation} were deleted to save room")
         index_B = np.asarray(indices, dtype=np.int64)
         if index_B.size == 0 or index_B.min() < 0 or index_B.max() >= info.passed:
             raise PosesynError(
@@ -192,6 +196,63 @@ class Pool:
                 raise PosesynError(f"{self}: a writer is at work; repair when it is done") from None
             return self._delete_leftovers(self._dataset)
 
+    def forget(self, generations: Iterable[int]) -> int:
+        """Delete pictures and labels of generations, for ever; their rows keep where they came from.
+
+        Returns:
+            Bytes freed. Readers that opened the pool before find the samples damaged.
+        """
+        self._refresh()
+        there = [g for g in generations if g in self._table and not self._table[g].forgotten]
+        if not there:
+            return 0
+        with self._writing():
+            assert self._dataset is not None
+            bare = {g: self._bare(g) for g in there}
+            while True:
+                dataset = self._dataset
+                fragments, infos = list(dataset.get_fragments()), {**self._table}
+                row, kept = 0, []
+                of = {g: range(i.start, i.start + i.count) for g, i in infos.items() if g in bare}
+                for fragment in fragments:
+                    if not any(row in rows for rows in of.values()):
+                        kept.append(fragment.metadata)
+                    else:  # the first of a generation's gives its place to the new ones
+                        kept += next((bare[g] for g, rows in of.items() if row == rows.start), [])
+                    row += fragment.count_rows()
+                infos |= {g: replace(infos[g], forgotten=True) for g in there}
+                table = {_GENERATION_KEY + str(g).encode(): json.dumps(asdict(i)).encode() for g, i in infos.items()}
+                operation = lance.LanceOperation.Overwrite(
+                    SCHEMA.with_metadata({**dataset.schema.metadata, **table}), kept
+                )
+                try:
+                    lance.LanceDataset.commit(str(self.path), operation, read_version=dataset.version, max_retries=0)
+                except CommitConflictError:
+                    self._refresh()
+                    continue
+                break
+        self._refresh()
+        with open(self.path / _LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return 0  # a writer is at work: the files go at the next time
+            # Versions by their number, not by their age: clocks change.
+            return int(self._dataset.cleanup_old_versions(retain_versions=1, delete_unverified=True).bytes_removed)
+
+    def _bare(self, generation: int) -> list[FragmentMetadata]:
+        """Fragments with the rows of a generation without pictures and labels."""
+        assert self._dataset is not None
+        rows = self.provenance(generation).drop_columns(["generation", "index"]).to_pylist()
+        if not rows:
+            return []
+        batches = (
+            to_arrow([Sample(**row) for row in rows[start : start + _WRITE_ROWS]], generation, start)
+            for start in range(0, len(rows), _WRITE_ROWS)
+        )
+        reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
+        return list(write_fragments(reader, self._dataset, schema=SCHEMA, mode="append"))
+
     # Inside
 
     def _refresh(self) -> None:
@@ -206,7 +267,7 @@ class Pool:
         else:
             self._dataset = self._open()
         if self._dataset is not None:
-            self._table = _read_table(self._dataset)
+            self._table = _read_table(self._dataset, self.path)
 
     def _open(self) -> lance.LanceDataset | None:
         """The dataset, or None where a commit may create one."""
@@ -284,7 +345,9 @@ class Pool:
     def _damage_named(self, generation: int) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise  # a panic of Lance's is no Exception
             raise Damaged(
                 f"{self}: generation {generation} cannot be read, its files under {self.path} are damaged or gone;"
                 f" restore them from a copy ({error})"
@@ -396,7 +459,15 @@ def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa
     yield from rest
 
 
-def _read_table(dataset: lance.LanceDataset) -> dict[int, GenerationInfo]:
+def _read_table(dataset: lance.LanceDataset, path: Path) -> dict[int, GenerationInfo]:
     metadata = dataset.schema.metadata
-    infos = (GenerationInfo(**json.loads(v)) for k, v in metadata.items() if k.startswith(_GENERATION_KEY))
+    try:
+        infos = [GenerationInfo(**json.loads(v)) for k, v in metadata.items() if k.startswith(_GENERATION_KEY)]
+        numbers = [(i.generation, i.version, i.count, i.passed, i.start) for i in infos]
+        if not all(isinstance(n, int) and n >= 0 for row in numbers for n in row):
+            raise ValueError("something else than numbers")
+    except (ValueError, TypeError) as error:
+        raise PosesynError(
+            f"the table of generations of the pool {path} is damaged ({error}): restore its files from a copy"
+        ) from error
     return {info.generation: info for info in infos}

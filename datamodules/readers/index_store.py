@@ -293,6 +293,8 @@ def _opened(folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if dtype.hasobject:  # bytes of the file would be taken for addresses of Python's objects
+        raise ValueError(f"{path.name} is said to hold {dtype}, not numbers")
     size = os.path.getsize(path)
     if size != dtype.itemsize * int(np.prod(shape)):
         raise ValueError(f"{path.name} has {size} bytes")

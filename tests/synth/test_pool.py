@@ -22,7 +22,7 @@ import torch
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from human.rng import generator
-from synth.pool import GenerationInfo, Pool, Sample, encode_image
+from synth.pool import Damaged, GenerationInfo, NumberTaken, Pool, Sample, encode_image
 from synth.sample import LABEL_SHAPES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -398,3 +398,67 @@ def test_forked_child_gets_an_error_instead_of_a_hang(pool: Pool) -> None:
     child.start()
     assert "use the 'forkserver' or 'spawn'" in queue.get(timeout=20)
     child.join(timeout=20)
+
+
+def test_forgotten_generations_keep_their_provenance(pool: Pool) -> None:
+    for generation, count in ((0, 70), (1, 0), (2, 9), (5, 4)):
+        pool.commit(generation, make_samples(count, first=100 * generation))
+    before = {g: pool.provenance(g).to_pylist() for g in (0, 1, 2, 5)}
+    kept, size = pool.read(2, [0, 5]), sum(f.stat().st_size for f in data_files(pool))
+    reader = Pool(pool.path)
+    reader.generations()
+    assert pool.forget([0, 5, 77]) > 0
+    assert sum(f.stat().st_size for f in data_files(pool)) < 0.6 * size
+    assert len(list((pool.path / "_versions").glob("*.manifest"))) == 1
+    assert pool.forget([0, 5]) == 0
+    again = Pool(pool.path)
+    assert [(i.generation, i.forgotten) for i in again.generations()] == [(0, True), (1, False), (2, False), (5, True)]
+    assert {g: again.provenance(g).to_pylist() for g in before} == before
+    for one in (again, reader):
+        assert same(one.read(2, [0, 5]), kept)
+    with pytest.raises(Damaged, match="generation 0 were deleted to save room"):
+        again.read(0, [0])
+    with pytest.raises(Damaged, match="generation 0"):  # opened before
+        reader.read(0, [0])
+    again.commit(7, make_samples(5))
+    assert again.read(7, [0, 1]).key[:, 3].tolist() == [0, 1]
+    assert same(again.read(2, [0, 5]), kept)
+
+
+def test_a_number_that_another_writer_has_is_left_to_it(pool: Pool) -> None:
+    """Also one that it has not committed yet."""
+    numbers = []
+
+    def slow() -> Iterator[Sample]:
+        yield make_sample(0)
+        numbers.append(Pool(pool.path).commit(3, make_samples(2), or_next=True).generation)
+        yield make_sample(1)
+
+    numbers.append(pool.commit(3, slow(), or_next=True).generation)
+    assert numbers == [4, 3]
+    assert pool.commit(3, make_samples(1), or_next=True).generation == 5
+    with pytest.raises(NumberTaken, match="generation 3 is committed already"):
+        pool.commit(3, make_samples(1))
+    with pytest.raises(ValueError, match="engine"):
+        pool.commit(3, (_ for _ in ()).throw(ValueError("engine")), or_next=True)
+    assert pool.commit(3, make_samples(1), or_next=True).generation == 6
+    assert not list(pool.path.glob(".writing-*"))
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_clocks_that_change_lose_nothing(pool: Pool, years: int) -> None:
+    """Files from the past or the future: commits, repairs and readers go by versions."""
+    pool.commit(0, make_samples(6))
+    reader = Pool(pool.path)
+    before = reader.read(0, [0, 3])
+    for file in [f for f in pool.path.rglob("*") if f.is_file()]:
+        shifted = file.stat().st_mtime + years * 365 * 86400
+        os.utime(file, (shifted, shifted))
+    pool.commit(1, make_samples(6, first=50))
+    (pool.path / "data" / "leftover.lance").write_bytes(b"of a writer that was killed")
+    pool.repair()
+    assert [i.generation for i in Pool(pool.path).generations()] == [0, 1]
+    for one in (reader, pool, Pool(pool.path)):
+        assert same(one.read(0, [0, 3]), before)
+    assert pool.forget([1]) > 0
+    assert same(Pool(pool.path).read(0, [0, 3]), before)
