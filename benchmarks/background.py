@@ -66,7 +66,9 @@ def background(folder: Path, rounds: int, epochs: int, steps: int, samples: int,
         torch.set_num_threads(1)
     settings = Background(cores=cores[1:2] if own else None)
     recipe, pool = first_generation(folder, batch, samples)
-    with_it, without, waits = [], [], []
+    with_it: list[float] = []
+    without: list[float] = []
+    waits: list[float] = []
     history: list[dict[str, Any]] = []
     for number in range(rounds):
         for refreshed in (number % 2 == 0, number % 2 == 1):

@@ -114,6 +114,10 @@ class Keeper:
         process = self._process
         return process.pid if process is not None else None
 
+    @property
+    def alive(self) -> bool:
+        return not self._closed and self._thread.is_alive()
+
     # -- asked by the trainer ----------------------------------------------------------------------------------------
     def give(self, names: list[str]) -> None:
         """Refreshes to be made after those given before; one that was given already is not given again."""
@@ -132,7 +136,7 @@ class Keeper:
     def wait_for(self, name: str) -> None:
         """Until the refresh has an outcome."""
         with self._turn:
-            while (name in self._queue or name == self._current) and not self._closed:
+            while (name in self._queue or name == self._current) and self.alive:
                 self._turn.wait(1.0)
 
     def close(self) -> None:

@@ -197,7 +197,7 @@ class BackgroundMode(Mode):
 
     # -- parts -------------------------------------------------------------------------------------------------------
     def _keep(self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule) -> Keeper:
-        if self._keeper is None:
+        if self._keeper is None or not self._keeper.alive:
             ENGINES.get(self.host.engine)  # an unknown one is an error now
             self.folder = self.folder or str((data.run_dir / "background").absolute())
             Path(self.folder).mkdir(parents=True, exist_ok=True)

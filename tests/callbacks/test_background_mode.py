@@ -138,6 +138,7 @@ def test_a_resumed_run_takes_in_the_same(data: Path, whole: Ran, folder: Path, n
 
 
 # -- slow synthesis --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_newer_weights_replace_those_that_wait(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The worker starts for longer than three epochs take: refreshes 1 and 2 are not begun."""
     slow = run(data, tmp_path, Patient(3), epochs=5)
@@ -244,6 +245,7 @@ def test_two_ranks_take_in_the_same(data: Path, tmp_path: Path) -> None:
     assert [(e["refresh"], e["generation"]) for e in second["history"]] == [(0, 0)]
 
 
+@pytest.mark.slow
 def test_wait_first(data: Path, tmp_path: Path) -> None:
     refresh, recorder, _ = run(data, tmp_path, epochs=1, background={"wait_first": True})
     assert used(recorder, 0) == {0}
@@ -279,7 +281,7 @@ def test_parts_travel_without_weights(data: Path, tmp_path: Path, options: dict[
     there.estimator.load_state_dict(model.trained_state(), strict=False)
     assert there.estimator.weights_hash() == model.weights_hash()
     with torch.inference_mode():
-        said, wanted = there.estimator.predict(crops), model.eval().predict(crops)
+        said, wanted = there.estimator.predict(crops), tiny_hmr().eval().predict(crops)  # neither compiles
     assert torch.equal(said.joints3d, wanted.joints3d)
 
 
