@@ -24,7 +24,7 @@ from lightning.pytorch.strategies import Strategy
 
 from human.errors import PosesynError
 
-__all__ = ["WholeCheckpoints", "is_whole", "newest_of_run", "newest_whole", "protect_checkpoints"]
+__all__ = ["WholeCheckpoints", "broken", "is_whole", "newest_of_run", "newest_whole", "protect_checkpoints"]
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +94,15 @@ class WholeCheckpoints(TorchCheckpointIO):
         except Exception as error:
             if "://" in str(path) or is_whole(file):
                 raise
-            what = "is cut off or empty" if file.exists() else "is not there"
-            whole = newest_whole(file)
-            instead = f"the newest whole one near it is {whole}" if whole else "there is no whole one near it"
-            raise PosesynError(f"the checkpoint {path} {what}: {instead}") from error
+            raise broken(file) from error
+
+
+def broken(file: Path) -> PosesynError:
+    """What to tell about a checkpoint that cannot be read."""
+    what = "is cut off or empty" if file.exists() else "is not there"
+    whole = newest_whole(file)
+    instead = f"the newest whole one near it is {whole}" if whole else "there is no whole one near it"
+    return PosesynError(f"the checkpoint {file} {what}: {instead}")
 
 
 def _write(checkpoint: dict[str, Any], file: Path) -> None:
