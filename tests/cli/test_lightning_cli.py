@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,11 +277,15 @@ def test_a_signal_to_all_processes_of_a_run(lspet_parts: Path, tmp_path: Path, s
         start_new_session=True,
     ) as process:  # fmt: skip
         table, waited = tmp_path / "tiny" / "version_0" / "epochs.json", time.monotonic()
-        while not (table.exists() and '"epoch": 0' in table.read_text()) and process.poll() is None:
-            time.sleep(0.1)
-            assert time.monotonic() - waited < 280
-        os.killpg(process.pid, signum)
-        said = process.communicate(timeout=120)[1]
+        try:
+            while not (table.exists() and '"epoch": 0' in table.read_text()) and process.poll() is None:
+                time.sleep(0.1)
+                assert time.monotonic() - waited < 280
+            os.killpg(process.pid, signum)
+            said = process.communicate(timeout=120)[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + signum, said
     saved = tmp_path / "tiny" / "version_0" / "checkpoints" / "last-interrupted.ckpt"
     assert f"go on with the same command and --ckpt_path {saved}" in said
