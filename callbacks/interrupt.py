@@ -145,6 +145,7 @@ class Interrupt(Callback):
         slurm = _slurm(trainer)
         connector = trainer._checkpoint_connector
         path = Path(connector.hpc_save_path(str(trainer.default_root_dir)) if slurm else _folder(trainer) / FILE)
+        path = Path(trainer.strategy.broadcast(str(path)))
         checkpoint = connector.dump_checkpoint(False)
         trainer.strategy.save_checkpoint({**checkpoint, **(after_step or {})}, path)
         trainer.strategy.barrier("an interruption's checkpoint")
