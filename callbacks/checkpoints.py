@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,12 +20,13 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 from human.errors import PosesynError
 
-__all__ = ["WholeCheckpoints", "is_whole", "newest_of_run", "newest_whole", "protect_checkpoints"]
+__all__ = ["WholeCheckpoints", "broken", "is_whole", "newest_of_run", "newest_whole", "protect_checkpoints"]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ _PASSING = {
     errno.ENFILE,
     errno.EMFILE,
 }
-_PART = ".part"
+_PART, _AN_HOUR = ".part", 3600
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -94,15 +96,22 @@ class WholeCheckpoints(TorchCheckpointIO):
         except Exception as error:
             if "://" in str(path) or is_whole(file):
                 raise
-            what = "is cut off or empty" if file.exists() else "is not there"
-            whole = newest_whole(file)
-            instead = f"the newest whole one near it is {whole}" if whole else "there is no whole one near it"
-            raise PosesynError(f"the checkpoint {path} {what}: {instead}") from error
+            raise broken(file) from error
+
+
+def broken(file: Path) -> PosesynError:
+    """What to tell about a checkpoint that cannot be read."""
+    what = "is cut off or empty" if file.exists() else "is not there"
+    whole = newest_whole(file)
+    instead = f"the newest whole one near it is {whole}" if whole else "there is no whole one near it"
+    return PosesynError(f"the checkpoint {file} {what}: {instead}")
 
 
 def _write(checkpoint: dict[str, Any], file: Path) -> None:
-    for left in file.parent.glob(f".{file.name}.*{_PART}"):  # of a run that was killed here
-        left.unlink(missing_ok=True)
+    for left in file.parent.glob(f".*{_PART}"):  # of a run that was killed; another run may be writing its own here
+        with suppress(FileNotFoundError):
+            if left.name.startswith(f".{file.name}.") or time.time() - left.stat().st_mtime > _AN_HOUR:
+                left.unlink()
     part = file.with_name(f".{file.name}.{os.getpid()}{_PART}")
     try:
         with part.open("wb") as out:
@@ -166,6 +175,8 @@ def newest_of_run(trainer: L.Trainer) -> Path | None:
         folders.add(Path(logger.save_dir or trainer.default_root_dir) / str(logger.name))
     folders = folders or {Path(trainer.default_root_dir) / "checkpoints"}
     found = [one for folder in folders if folder.is_dir() and (one := newest_whole(folder)) is not None]
+    if SLURMEnvironment.detect():  # where a job that was stopped left its state
+        found += [file for file in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt") if is_whole(file)]
     if not found:
         log.warning(
             "there is no whole checkpoint under %s: starting from the beginning", ", ".join(sorted(map(str, folders)))

@@ -85,10 +85,9 @@ class Interrupt(Callback):
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where Python code does not come to run
         if asked() is None:
             again = ", or end at once on another Ctrl-C" if signum == signal.SIGINT else ""
-            # A print in a handler may come in the middle of another.
-            os.write(
-                2, f"\n{signal.Signals(signum).name}: going to save and stop at the next safe point{again}\n".encode()
-            )
+            said = f"\n{signal.Signals(signum).name}: going to save and stop at the next safe point{again}\n"
+            with suppress(OSError):  # nobody listens any more
+                os.write(2, said.encode())  # a print in a handler may come in the middle of another
         ask(signum)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -146,6 +145,7 @@ class Interrupt(Callback):
         slurm = _slurm(trainer)
         connector = trainer._checkpoint_connector
         path = Path(connector.hpc_save_path(str(trainer.default_root_dir)) if slurm else _folder(trainer) / FILE)
+        path = Path(trainer.strategy.broadcast(str(path)))
         checkpoint = connector.dump_checkpoint(False)
         trainer.strategy.save_checkpoint({**checkpoint, **(after_step or {})}, path)
         trainer.strategy.barrier("an interruption's checkpoint")
@@ -203,4 +203,5 @@ def _requeue() -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ def main(args: Any = None) -> None:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
-    from callbacks.checkpoints import newest_of_run, protect_checkpoints
+    from callbacks.checkpoints import broken, is_whole, newest_of_run, protect_checkpoints
     from callbacks.full_disk import protect_loggers
     from datamodules.pose import PoseDataModule
     from human.checkpoints import require_plain
@@ -44,6 +44,15 @@ def main(args: Any = None) -> None:
             protect_checkpoints(trainer)
             protect_loggers(trainer)
             return trainer
+
+        def _parse_ckpt_path(self) -> None:
+            try:
+                super()._parse_ckpt_path()  # type: ignore[no-untyped-call]
+            except Exception as error:
+                file = Path(self.config[self.config.subcommand].get("ckpt_path") or "")
+                if not file.is_file() or is_whole(file):
+                    raise
+                raise broken(file) from error
 
         def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
             given = super()._prepare_subcommand_kwargs(subcommand)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from human.body import BodyModel
+from human.interruption import safe_point
 from human.prediction import Estimator
 from human.rng import derive_seed, generator
 from human.rotations import rotvec_to_matrix
@@ -36,6 +37,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        safe_point()
         start = time.perf_counter()
         try:
             yield

@@ -20,6 +20,7 @@ from human.body import BodyModel
 from human.camera import level_flip
 from human.errors import PosesynError
 from human.fit import fit_joints3d
+from human.interruption import safe_point
 from human.motion_features import features_to_joints, heading, turn_about_y
 from human.motion_joints import JOINTS
 from human.motion_skeleton import uniform_skeleton
@@ -172,6 +173,7 @@ class MSM:
                 by_challenge.setdefault(k, s)
         filmed = set(by_challenge.values())
         for rows in torch.nonzero(made.ok_S)[:, 0].split(_SLOTS):
+            safe_point()
             self._motions(rows, made, filmed)
         self._fit(made, body)
         report: dict[str, float | int] = {
@@ -358,6 +360,7 @@ class _Clips:
 
     def fit(self, rows: Tensor, betas: Tensor, turn: Tensor, body: BodyModel, made: _Made) -> None:
         for part in torch.arange(len(rows)).split(_SLOTS):
+            safe_point()
             mine = rows[part]
             fitted = fit_window(
                 self.joints_SFJ3[mine], betas[part], turn[part], self.keep_S[mine], body, worst=_WORST_FIT

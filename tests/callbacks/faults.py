@@ -51,8 +51,8 @@ POINTS = {
     "commit": "pool commit",
     "checkpoint": "checkpoint write",
 }
-#: Beyond the matrix: right after the commit, in validation, and Ctrl-C.
-MORE = [("kill", "committed"), ("term", "committed"), ("term", "validate"), ("interrupt", "render")]
+#: Beyond the matrix: right after the commit, in validation, Ctrl-C once and twice.
+MORE = [("kill", "committed"), ("term", "committed"), ("term", "validate"), ("interrupt", "render"), ("twice", "mine")]
 STATUS = {
     "kill": -signal.SIGKILL,
     "term": 143,

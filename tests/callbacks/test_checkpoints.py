@@ -22,6 +22,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from callbacks import Interrupt
 from callbacks.checkpoints import WholeCheckpoints, is_whole, newest_of_run, newest_whole, protect_checkpoints
 from human.errors import PosesynError
+from tests.callbacks.faults import SLURM
 
 
 @contextmanager
@@ -98,7 +99,9 @@ def test_what_cannot_be_saved_is_an_error_and_leaves_nothing(tmp_path: Path) -> 
 
 def test_leftovers_of_a_killed_writer_go_with_the_next_write(tmp_path: Path) -> None:
     (tmp_path / ".a.ckpt.123.part").write_bytes(b"half")
-    (tmp_path / ".b.ckpt.123.part").write_bytes(b"another file's")
+    (tmp_path / ".b.ckpt.123.part").write_bytes(b"another file's, being written")
+    (tmp_path / ".c.ckpt.123.part").write_bytes(b"another file's, old")
+    os.utime(tmp_path / ".c.ckpt.123.part", (1000, 1000))
     WholeCheckpoints().save_checkpoint(state(0), tmp_path / "a.ckpt")
     assert names(tmp_path) == [".b.ckpt.123.part", "a.ckpt"]
 
@@ -188,6 +191,17 @@ def test_model_checkpoints_survive_an_epoch_without_room(tmp_path: Path, caplog:
     assert newest_of_run(more) is not None
     more.fit(BoringModel(), ckpt_path=newest_of_run(more), weights_only=True)
     assert torch.load(tmp_path / "files" / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_on_slurm_the_state_of_a_stopped_job_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WholeCheckpoints().save_checkpoint(state(1), tmp_path / "checkpoints" / "last.ckpt")
+    WholeCheckpoints().save_checkpoint(state(2), tmp_path / "hpc_ckpt_1.ckpt")
+    os.utime(tmp_path / "checkpoints" / "last.ckpt", (1000, 1000))
+    one = trainer(tmp_path)
+    assert newest_of_run(one) == tmp_path / "checkpoints" / "last.ckpt"
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    assert newest_of_run(one) == tmp_path / "hpc_ckpt_1.ckpt"
 
 
 def test_no_checkpoint_yet_is_a_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

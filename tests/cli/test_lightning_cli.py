@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
+import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from callbacks import Interrupt
+from callbacks.checkpoints import WholeCheckpoints
 from cli.commands import names_own_data
 from cli.lightning import bad_input, main
 from human.errors import PosesynError
@@ -210,3 +218,82 @@ def test_body_labels_are_told_in_the_models_body(
     ((model, data),) = fitted
     assert data.body == body
     assert getattr(model.body, "kind", "free") == body
+
+
+# -- what every run gets (docs/faults.md) ------------------------------------------------------------------------------
+@pytest.mark.parametrize("there", [True, False])
+def test_every_run_writes_whole_checkpoints_and_can_be_stopped(
+    tmp_path: Path, lspet_parts: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    fitted: list[tuple[L.Trainer, Any]] = []
+
+    def fit(self: L.Trainer, model: Any, datamodule: Any, ckpt_path: Any = None, **more: Any) -> None:
+        fitted.append((self, ckpt_path))
+
+    monkeypatch.setattr("lightning.Trainer.fit", fit)
+    folder = tmp_path / "tiny" / "version_0" / "checkpoints"
+    if there:  # the newest is cut off
+        for age, name in enumerate(["last-interrupted.ckpt", "last.ckpt"]):
+            WholeCheckpoints().save_checkpoint({"step": 1}, folder / name)
+            os.utime(folder / name, (1000 + age, 1000 + age))
+        (folder / "last.ckpt").write_bytes(b"PK")
+    config = write(tiny_config(lspet_parts, tmp_path), tmp_path / "c.yaml")
+    main(["fit", "--config", str(config), "--ckpt_path", "last"])
+    ((trainer, resumed),) = fitted
+    assert type(trainer.strategy.checkpoint_io) is WholeCheckpoints
+    assert [type(c) for c in trainer.checkpoint_callbacks] == [ModelCheckpoint]  # Lightning's own is still added
+    assert sum(isinstance(c, Interrupt) for c in trainer.callbacks) == 1
+    assert resumed == (folder / "last-interrupted.ckpt" if there else None)
+
+
+def test_a_checkpoint_that_is_cut_off_is_one_line(
+    lspet_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WholeCheckpoints().save_checkpoint({"step": 1}, tmp_path / "1.ckpt")
+    (tmp_path / "2.ckpt").write_bytes((tmp_path / "1.ckpt").read_bytes()[:-100])
+    config = tiny_config(lspet_parts, tmp_path)
+    config["data"]["workers"] = 0
+    where = str(write(config, tmp_path / "c.yaml"))
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", where, "--ckpt_path", str(tmp_path / "2.ckpt")])
+    assert done.value.code == 2
+    said = capsys.readouterr().err
+    assert f"2.ckpt is cut off or empty: the newest whole one near it is {tmp_path}/1.ckpt" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run(lspet_parts: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """As a terminal or SLURM send it: the loader processes get it too."""
+    config = tiny_config(lspet_parts, tmp_path)
+    config["trainer"]["max_epochs"] = 50
+    config["data"]["steps_per_epoch"] = 20
+    path = write(config, tmp_path / "tiny.yaml")
+    environment = {**os.environ, "POSESYN_CACHE": str(tmp_path / "cache")}
+    command_line = [sys.executable, "-m", "cli.lightning", "fit", "--config", str(path)]
+    with subprocess.Popen(
+        command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        table, waited = tmp_path / "tiny" / "version_0" / "epochs.json", time.monotonic()
+        try:
+            while not (table.exists() and '"epoch": 0' in table.read_text()) and process.poll() is None:
+                time.sleep(0.1)
+                assert time.monotonic() - waited < 280
+            os.killpg(process.pid, signum)
+            said = process.communicate(timeout=120)[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + signum, said
+    saved = tmp_path / "tiny" / "version_0" / "checkpoints" / "last-interrupted.ckpt"
+    assert f"go on with the same command and --ckpt_path {saved}" in said
+    step = torch.load(saved, weights_only=True)["global_step"]
+    assert 20 <= step < 1000
+    more = command(
+        "fit", "--config", str(path), "--ckpt_path", "last", f"--trainer.max_steps={step + 3}", cache=tmp_path / "cache"
+    )
+    assert more.returncode == 0, more.stderr
+    rows = json.loads((tmp_path / "tiny" / "version_1" / "epochs.json").read_text())
+    assert [r["epoch"] for r in rows][:2] == ["start", 0]
