@@ -205,6 +205,7 @@ def test_a_resumed_run_has_whole_curves_and_follows_the_old_one(
     (checkpoint,) = (f for f in artifacts(tmp_path) if f["type"] == "checkpoint")
     (old,) = {f["name"] for f in artifacts(run) if f["type"] == "checkpoint"}
     assert checkpoint["name"] != old
+    assert checkpoint["metadata"]["follows"] == f"{old}:step-4"
     assert dashboard.overlap.ever
     assert checkpoint["metadata"]["step"] == 8
 
