@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 
 from callbacks.after_refresh import AfterRefresh
 from callbacks.dashboard_figures import Overlap, numbers, record_figures, refresh_figures, row_figures
-from callbacks.dashboard_wandb import Artifacts, log_histogram, log_pictures
+from callbacks.dashboard_wandb import Artifacts, checkpoint_name, log_histogram, log_pictures
 from callbacks.drawing import caption, grid
 from callbacks.ema import averaged_weights
 from callbacks.epoch_table import EpochTable
@@ -106,7 +106,7 @@ class Dashboard(AfterRefresh):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._trained_on = _generations(trainer)
-        self._resume_curves(trainer)
+        self._resume(trainer)
         self._after_epoch(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -157,12 +157,15 @@ class Dashboard(AfterRefresh):
             self._log(loggers, figures, row.get("step", 0))
         self.sent = len(table.rows)
 
-    def _resume_curves(self, trainer: L.Trainer) -> None:
+    def _resume(self, trainer: L.Trainer) -> None:
         """A run that goes on as another run of W&B gets there what it was before."""
-        run = next((str(lo.version) for lo in trainer.loggers if isinstance(lo, LightningWandbLogger)), None)
+        run = next((str(logger.version) for logger in _wandb(trainer)), None)
+        if self._run is not None and trainer.global_step:
+            # What a checkpoint remembers was known before it had a name itself.
+            self.checkpoint = checkpoint_name(self._run, trainer.global_step)
         if trainer.is_global_zero and self.sent and run is not None and run != self._run:
             self.sent = 0
-            self._send_rows(trainer, [lo for lo in trainer.loggers if isinstance(lo, LightningWandbLogger)])
+            self._send_rows(trainer, list(_wandb(trainer)))
         self._run = run
 
     def draw(self, trainer: L.Trainer, run_dir: Path, number: int, done: Refreshed) -> None:
@@ -178,10 +181,9 @@ class Dashboard(AfterRefresh):
             figures.update(numbers({"followed/error": self.followed.error}))
         self._log(trainer.loggers, figures, step)
         histogram = (record.last or {}).get("histogram")
-        pictures = self._pictures(trainer, refresh, number, done) if self._due(number) else {}
-        for logger in trainer.loggers:
-            if not isinstance(logger, LightningWandbLogger):
-                continue
+        loggers = _wandb(trainer)
+        pictures = self._pictures(trainer, refresh, number, done) if loggers and self._due(number) else {}
+        for logger in loggers:
             if histogram:
                 self._try(logger, "a histogram", log_histogram, logger, "errors/histogram", *histogram.values(), step)
             if pictures:
@@ -213,11 +215,14 @@ class Dashboard(AfterRefresh):
     def _log_generations(self, trainer: L.Trainer, refresh: Refresh | None) -> None:
         """Those that the mixture has begun to draw from, whoever made them and when."""
         fresh = [g for g in _generations(trainer) if g not in self._known]
-        loggers = [lo for lo in trainer.loggers if isinstance(lo, LightningWandbLogger)]
+        loggers, data = _wandb(trainer), data_of(trainer)
         if not fresh or not loggers or not self.artifacts or refresh is None:
             return
-        data = data_of(trainer)
-        infos = {info.generation: info for info in data.pool.generations()}
+        try:
+            infos = {info.generation: info for info in data.pool.generations()}
+        except (PosesynError, OSError) as error:
+            log.warning("generations %s become no artifacts (%s); training goes on", fresh, error)
+            infos = {}
         for number in (g for g in fresh if g in infos):
             info = infos[number]
             entry = next((e for e in refresh.history if e.get("generation") == number), {})
@@ -254,20 +259,19 @@ class Dashboard(AfterRefresh):
         if not path.exists():  # replaced by a newer one
             return
         module = trainer.lightning_module
-        for logger in trainer.loggers:
-            if isinstance(logger, LightningWandbLogger):
-                names = Artifacts(logger, self.whole)
-                facts = {
-                    "step": step,
-                    "epoch": epoch,
-                    "file": str(path.absolute()),
-                    "bytes": sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size,
-                    "follows": self.checkpoint or getattr(module, "checkpoint", None),
-                    "trained_on": [names.generation_name(g) for g in self._trained_on],
-                    "scores": getattr(module, "last_scores", {}),
-                }
-                self._try(logger, "a checkpoint", names.log_checkpoint, path, facts)
-                self.checkpoint = names.checkpoint_name(step)
+        for logger in _wandb(trainer):
+            names = Artifacts(logger, self.whole)
+            facts = {
+                "step": step,
+                "epoch": epoch,
+                "file": str(path.absolute()),
+                "bytes": sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size,
+                "follows": self.checkpoint or getattr(module, "checkpoint", None),
+                "trained_on": [names.generation_name(g) for g in self._trained_on],
+                "scores": getattr(module, "last_scores", {}),
+            }
+            self._try(logger, "a checkpoint", names.log_checkpoint, path, facts)
+            self.checkpoint = names.checkpoint_name(step)
 
     # -- logging that never ends a run -------------------------------------------------------------------------------
     def _log(self, loggers: list[Logger], figures: dict[str, float], step: int) -> None:
@@ -311,6 +315,10 @@ class Dashboard(AfterRefresh):
 
 def _find(trainer: L.Trainer, kind: type[Any]) -> Any:
     return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def _wandb(trainer: L.Trainer) -> list[LightningWandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, LightningWandbLogger)]
 
 
 def _generations(trainer: L.Trainer) -> list[int]:

@@ -55,7 +55,7 @@ class Overlap:
     def add(self, mined: Sequence[int]) -> dict[str, float]:
         """``mined/…`` of one more refresh."""
         now, ever = set(mined), set(self.ever)
-        out = {"mined/people": len(now), "mined/ever": len(ever | now)}
+        out: dict[str, float] = {"mined/people": len(now), "mined/ever": len(ever | now)}
         if self.last and now:
             out["mined/overlap_previous"] = len(now & set(self.last)) / min(len(now), len(self.last))
             out["mined/overlap_first"] = len(now & set(self.first)) / min(len(now), len(self.first))

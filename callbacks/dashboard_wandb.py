@@ -33,7 +33,7 @@ class Artifacts:
         self.id = str(logger.version)
 
     def checkpoint_name(self, step: int) -> str:
-        return f"checkpoint-{self.id}:step-{step}"
+        return checkpoint_name(self.id, step)
 
     def generation_name(self, generation: int) -> str:
         return f"generation-{self.id}:generation-{generation}"
@@ -74,6 +74,11 @@ class Artifacts:
         with artifact.new_file(f"{kind}.json") as file:
             json.dump(facts, file, indent=1)
         return artifact
+
+
+def checkpoint_name(run: str, step: int) -> str:
+    """The artifact of a W&B run's checkpoint of a step."""
+    return f"checkpoint-{run}:step-{step}"
 
 
 def log_pictures(logger: WandbLogger, pictures: dict[str, np.ndarray], words: str, step: int) -> None:

@@ -30,7 +30,7 @@ class WandbLogger(LightningWandbLogger):
     """
 
     def __init__(
-        self, project: str = "posesyn", save_dir: str | os.PathLike[str] = "runs", offline: bool = True, **kwargs: Any
+        self, project: str = "posesyn", save_dir: str | Path = "runs", offline: bool = True, **kwargs: Any
     ) -> None:
         # Said to W&B itself: the variable that Lightning sets is not read again once a process has used W&B.
         mode = {"mode": "offline"} if offline else {}
@@ -54,7 +54,7 @@ class WandbLogger(LightningWandbLogger):
         for name in ("DATA", "CACHE"):
             folder = Path(self._save_dir or ".", "wandb", name.lower())
             os.environ.setdefault(f"WANDB_{name}_DIR", str(folder.absolute()))
-        start = LightningWandbLogger.experiment.fget
+        start: Callable[[Any], Any] = LightningWandbLogger.__dict__["experiment"].fget
         try:
             start(self)
             return

@@ -84,6 +84,6 @@ def _panel(panel: dict[str, Any], engines: list[str]) -> Any:
             key.replace("{engine}", e) for key in panel["pictures"] for e in (engines if "{engine}" in key else [""])
         ]
         return wr.MediaBrowser(title=title, media_keys=keys, num_columns=1)
-    what = {"metric_regex": f"^{panel['match']}$"} if "match" in panel else {"y": panel["lines"]}
-    style = {"plot_type": "stacked-area"} if panel.get("stacked") else {}
-    return wr.LinePlot(title=title, x=_X[panel.get("x", "step")], **what, **style)
+    options: dict[str, Any] = {"plot_type": "stacked-area"} if panel.get("stacked") else {}
+    options |= {"metric_regex": f"^{panel['match']}$"} if "match" in panel else {"y": panel["lines"]}
+    return wr.LinePlot(title=title, x=_X[panel.get("x", "step")], **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -81,6 +82,19 @@ def finished(
 @pytest.fixture(scope="module")
 def rows(finished: tuple[Path, Dashboard, L.LightningModule]) -> list[dict[str, Any]]:
     return history(finished[0])
+
+
+def wandb_services() -> list[tuple[int, list[str]]]:
+    """Process ids and command lines of the programs that W&B has started for this process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="ignore").split("\0")
+        except OSError:  # it has ended
+            continue
+        if "wandb-core" in words[0] and words[words.index("--pid") + 1] == str(os.getpid()):
+            found.append((int(path.parent.name), words))
+    return found
 
 
 def series(rows: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
@@ -205,6 +219,7 @@ def test_a_resumed_run_has_whole_curves_and_follows_the_old_one(
     (checkpoint,) = (f for f in artifacts(tmp_path) if f["type"] == "checkpoint")
     (old,) = {f["name"] for f in artifacts(run) if f["type"] == "checkpoint"}
     assert checkpoint["name"] != old
+    assert checkpoint["metadata"]["follows"] == f"{old}:step-4"
     assert dashboard.overlap.ever
     assert checkpoint["metadata"]["step"] == 8
 
@@ -215,6 +230,9 @@ def test_trouble_with_wandb_is_told_once(
     logger = WandbLogger(save_dir=tmp_path)
     dashboard, picture = Dashboard(), {"pictures/challenges": np.zeros((8, 8, 3), np.uint8)}
     media = Path(logger.experiment.dir) / "media"
+    # W&B's own process sends no reports of errors either.
+    (service,) = wandb_services()
+    assert "--no-observability" in service[1]
     media.write_text("a file where a folder should be: the disk says no")
     with caplog.at_level(logging.WARNING):
         for step in range(3):
@@ -233,14 +251,12 @@ def test_trouble_with_wandb_is_told_once(
 def test_a_run_outlives_the_service_of_wandb(tmp_path: Path) -> None:
     program = f"""
 import os, signal
-from pathlib import Path
 from callbacks import WandbLogger
+from tests.callbacks.test_dashboard import wandb_services
 logger = WandbLogger(save_dir={str(tmp_path)!r})
 logger.log_metrics({{"a": 1.0}}, 1)
-for path in Path("/proc").glob("[0-9]*/cmdline"):
-    words = path.read_bytes().decode(errors="ignore")
-    if "wandb-core" in words and f"--pid\\0{{os.getpid()}}\\0" in words:
-        os.kill(int(path.parent.name), signal.SIGKILL)
+(service,) = wandb_services()
+os.kill(service[0], signal.SIGKILL)
 for step in range(3):
     logger.log_metrics({{"a": 1.0}}, step)
 logger.finalize("success")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 
 from cli.dashboard import run
 from cli.dashboard.build import PACKAGED, panels, read_definition
@@ -43,6 +48,52 @@ def test_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(PosesynError, match=r"me/posesyn cannot be reached or changed at W&B \(.*\): log in"):
         run(["--entity", "me"])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """W&B's address on this machine, where a user is known and a view can be written; what it was asked."""
+    asked: list[dict[str, Any]] = []
+    user = {"id": "u", "username": "me", "entity": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
+    answer = {"viewer": user, "upsertView": {"view": {"id": "v", "name": "nw-abc-v"}, "inserted": True}}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            content = json.dumps({"data": answer}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{http.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        wandb.teardown()  # it has read its variables
+        yield asked
+        wandb.teardown()
+        http.shutdown()
+
+
+def test_the_workspace_is_made_online(
+    server: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--entity", "me", "--project", "mine"])
+    assert capsys.readouterr().out.strip().endswith("/me/mine?nw=abc")
+    (sent,) = (a["variables"] for a in server if "upsertView" in a["query"])
+    assert (sent["entityName"], sent["projectName"], sent["displayName"]) == ("me", "mine", "posesyn")
+    run(["--out", str(tmp_path / "workspace.json")])
+    same, there = json.loads((tmp_path / "workspace.json").read_text()), json.loads(sent["spec"])
+    titles = [
+        [p["config"]["chartTitle"] for s in spec["section"]["panelBankConfig"]["sections"] for p in s["panels"]]
+        for spec in (same, there)
+    ]
+    assert titles[0] == titles[1]
 
 
 @pytest.mark.parametrize(
