@@ -6,7 +6,8 @@ of checks removes, and which check did it; the first row should stay.
 * ``mirrored``: the picture is mirrored, the label is not. A symmetric pose stays what it was: those whose joints
   come to lie elsewhere by less than 5 % of the box on average are no fault; they are counted apart
 * ``sides swapped``: left and right of the label are exchanged, as in a picture of the back for a label of the front
-* ``nobody``: the background alone; ``two people``: another one beside the first, who does not reach the picture's edge
+* ``nobody``: the background alone; ``two people``: another one beside, behind or before the first, within the picture.
+  Once both stand, once the other does whatever the motion bank has
 * ``empty``: one colour, a gradient, a sensor's noise on black
 * ``shifted``: all joints of the label by 8 % of the longer side of their box, in a random direction
 
@@ -35,6 +36,7 @@ from human.body import load_body
 from human.motion import load_motion_bank
 from human.rng import generator
 from human.skeleton import COCO17, LIMB_JOINTS, POSE32
+from synth.bystanders import BystanderConfig, draw_bystander
 from synth.checks import make_checks, run_checks
 from synth.checks.base import CheckReport
 from synth.checks.seen import Watcher, label_boxes
@@ -80,8 +82,7 @@ def scenes(kind: str, size: int, seeds: Iterable[int], **changes: Any) -> SceneS
         return scene
     with torch.no_grad():
         joints = body.joints(scene.betas, scene.body_pose, scene.global_orient, scene.transl)
-    head, feet = joints[:, POSE32.index("head"), 1], joints[:, POSE32.indices("left_ankle", "right_ankle"), 1]
-    return scene[torch.nonzero(feet.amin(1) - head >= _STANDS)[:, 0]]  # y is down
+    return scene[torch.nonzero(_on_feet(joints))[:, 0]]
 
 
 def render(scene: SceneSpec, size: int, options: dict[str, Any], backgrounds: str) -> PoseBatch:
@@ -134,15 +135,38 @@ def nobody(scene: SceneSpec, size: int, options: dict[str, Any], backgrounds: st
     return labels.replace(image=render(SceneSpec(**{**vars(scene), "transl": away}), size, options, backgrounds).image)
 
 
-def company(kind: str, seeds: range, size: int, backgrounds: str) -> PoseBatch:
-    """With a second person who is wholly in the picture: those scenes of the seeds in which there is room."""
+def others_stand(scene: SceneSpec) -> np.ndarray:
+    """(B,) bool: whether the second person, whom :func:`company` draws, is on their feet too."""
+    body, bank, config = load_body("free"), load_motion_bank(), BystanderConfig(**_COMPANY["bystander"])
+    ups = np.tile([0.0, -1.0, 0.0], (len(scene), 1)) if scene.up is None else scene.up.double().numpy()
+    drawn = [
+        draw_bystander(generator("bystander", int(seed)), config, bank, up, at)
+        for seed, up, at in zip(scene.seed, ups, scene.transl.double().numpy(), strict=True)
+    ]
+    names = ("betas", "body_pose", "global_orient", "transl")
+    with torch.no_grad():
+        joints = body.joints(*(torch.from_numpy(np.stack([getattr(other, name) for other in drawn])) for name in names))
+    return _on_feet(joints).numpy()
+
+
+def _on_feet(joints_B32x3: torch.Tensor) -> torch.Tensor:
+    head, feet = (
+        joints_B32x3[:, POSE32.index("head"), 1],
+        joints_B32x3[:, POSE32.indices("left_ankle", "right_ankle"), 1],
+    )
+    return feet.amin(1) - head >= _STANDS  # y is down
+
+
+def company(kind: str, seeds: range, size: int, backgrounds: str) -> tuple[PoseBatch, np.ndarray]:
+    """With a second person who is wholly in the picture: those scenes of the seeds in which there is room; and whether
+    the second person stands, (B,)."""
     scene = scenes("plain" if kind == "default" else kind, size, seeds, fill=(0.5, 0.65))
     alone, both = (render(scene, size, options, backgrounds) for options in (_ALONE, _COMPANY))
     changed = (both.image.int() - alone.image.int()).abs().amax(1) > 24
     edge = torch.ones_like(changed[0])
     edge[3:-3, 3:-3] = False
     whole = ((changed & edge).flatten(1).sum(1) <= 3) & (changed.flatten(1).float().mean(1) >= 0.03)
-    return both[torch.nonzero(whole)[:, 0]]
+    return both[torch.nonzero(whole)[:, 0]], others_stand(scene)[whole.numpy()]
 
 
 def study(
@@ -156,13 +180,15 @@ def study(
     flipped, away = mirrored(good)
     matters = torch.from_numpy(np.flatnonzero(away >= 0.05))
     same = torch.from_numpy(np.flatnonzero(away < 0.05))
+    both, stand = company(kind, seeds, size, backgrounds)
     planted: dict[str, Callable[[], PoseBatch]] = {
         "good": lambda: good,
         "mirrored": lambda: flipped[matters],
         "mirrored, symmetric pose (no fault)": lambda: flipped[same],
         "sides swapped": lambda: swapped(good),
         "nobody": lambda: nobody(scene, size, options, backgrounds, good),
-        "two people": lambda: company(kind, seeds, size, backgrounds)[:count],
+        "two people, both standing": lambda: both[torch.from_numpy(np.flatnonzero(stand))][:count],
+        "two people, the other in any pose": lambda: both[:count],
         "empty": lambda: emptied(good),
         f"shifted by {SHIFT:.0%}": lambda: shifted(good),
     }

@@ -5,9 +5,10 @@
     posesyn synth --jobs FOLDER --fleet.ray auto --wait true
 
 With ``--config``: mines what the config mines with the checkpoint's estimator, plans a generation, makes its jobs and
-commits it to the pool. FILE is an experiment file of ``lightning fit`` (its Refresh callback and ``data`` are used), or
-has ``refresh``, ``data``, ``model`` and ``fleet`` at the top. Stopped or killed at any moment, the same command goes on
-where it was. With ``--jobs``: only makes the jobs in a folder that a training run (refresh mode ``fleet``) fills.
+commits it to the pool. FILE is an experiment file of ``lightning fit`` (its Refresh or DiffusionHPC callback and
+``data`` are used), or has ``refresh`` (with ``hpc`` for Diffusion-HPC), ``data``, ``model`` and ``fleet`` at the top.
+Stopped or killed at any moment, the same command goes on where it was. With ``--jobs``: only makes the jobs in a folder
+that a training run (refresh mode ``fleet``) fills.
 
 ``--plan`` times a few jobs and says how many pictures a GPU-day makes, how long all would take and what it costs.
 """
@@ -31,6 +32,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from callbacks.diffusion_hpc import DiffusionHPC
 from callbacks.refresh import Refresh
 from datamodules.pose import ReaderConfig
 from human.errors import PosesynError
@@ -42,6 +44,7 @@ from synth.pool import GenerationInfo, Pool
 
 _POLL = 2.0  # seconds between looks at a folder without work
 _SAY = 60.0  # seconds between lines where there is no terminal
+_CALLBACKS = (Refresh.__name__, DiffusionHPC.__name__)
 
 
 @dataclass
@@ -82,6 +85,23 @@ def run(argv: Sequence[str]) -> None:
 
 # -- the command line ------------------------------------------------------------------------------------------------
 def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
+    words = list(argv)
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--config" and (equals or at + 1 < len(words)):
+            config = Path(value if equals else words[at + 1])
+            keys = own_keys(config)
+            with tempfile.TemporaryDirectory() as folder:
+                own = Path(folder) / "synth.yaml"
+                own.write_text(yaml.safe_dump(keys), encoding="utf-8")
+                words[at : at + (1 if equals else 2)] = ["--config", str(own)]
+                parser = _parser(DiffusionHPC if "hpc" in keys["refresh"] else Refresh)
+                return parser.instantiate(parser.parse_args(words)), config
+    parser = _parser(Refresh)
+    return parser.instantiate(parser.parse_args(words)), None
+
+
+def _parser(kind: type[Refresh]) -> Any:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="posesyn synth", description=__doc__, exit_on_error=False)
@@ -93,23 +113,15 @@ def _parse(argv: Sequence[str]) -> tuple[Any, Path | None]:
     parser.add_argument("--retry_parked", type=bool, default=False, help="try jobs again that failed too often")
     parser.add_argument("--plan", action="store_true", help="time a few jobs, and stop")
     parser.add_class_arguments(Fleet, "fleet")
-    parser.add_class_arguments(Refresh, "refresh", skip={"mode", "fleet", "background"})
+    parser.add_class_arguments(kind, "refresh", skip={"mode", "fleet", "background"})
     parser.add_class_arguments(SynthData, "data")
-    words, config = list(argv), None
-    for at, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--config" and (equals or at + 1 < len(words)):
-            config = Path(value if equals else words[at + 1])
-            with tempfile.TemporaryDirectory() as folder:
-                own = Path(folder) / "synth.yaml"
-                own.write_text(yaml.safe_dump(own_keys(config)), encoding="utf-8")
-                words[at : at + (1 if equals else 2)] = ["--config", str(own)]
-                return parser.instantiate(parser.parse_args(words)), config
-    return parser.instantiate(parser.parse_args(words)), None
+    return parser
 
 
 def own_keys(config: Path) -> dict[str, Any]:
-    """What this command needs of an experiment file: ``refresh`` (the callback's), ``data`` and ``fleet``."""
+    """What this command needs of an experiment file: ``refresh`` (the callback's; Diffusion-HPC's has ``hpc``),
+    ``data`` and ``fleet``.
+    """
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -120,8 +132,14 @@ def own_keys(config: Path) -> dict[str, Any]:
         raise PosesynError(f"{config} is not an experiment file: it holds no keys")
     refresh = dict(content.get("refresh") or {})
     for callback in (content.get("trainer") or {}).get("callbacks") or []:
-        if isinstance(callback, dict) and str(callback.get("class_path", "")).rsplit(".", 1)[-1] == "Refresh":
+        kind = str(callback.get("class_path", "")).rsplit(".", 1)[-1] if isinstance(callback, dict) else ""
+        if kind in _CALLBACKS:
             refresh = {**(callback.get("init_args") or {}), **refresh}
+        if kind == DiffusionHPC.__name__:
+            refresh.setdefault("hpc", {})
+    # Whatever its settings, these pictures are Diffusion-HPC's.
+    if "hpc" in refresh:
+        refresh["hpc"] = refresh["hpc"] or {}
     fleet = {**(refresh.pop("fleet", None) or {}), **(content.get("fleet") or {})}
     for key in ("mode", "background"):
         refresh.pop(key, None)

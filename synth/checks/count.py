@@ -17,6 +17,7 @@ from synth.checks.base import CHECKS, Check, Checked
 from synth.checks.seen import Watcher
 
 _LIMBS = np.isin(COCO17.joints, LIMB_JOINTS)
+_SWAP = list(COCO17.flip_permutation)
 #: Limbs and trunk of a person's silhouette, as pairs of joints, and its half width per longer side of the box.
 _BONES = [COCO17.indices(a, b) for a, b in (
     ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_shoulder", "left_hip"),
@@ -26,22 +27,30 @@ _BONES = [COCO17.indices(a, b) for a, b in (
     ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("nose", "left_ear"), ("nose", "right_ear"),
 )]  # fmt: skip
 _WIDTH, _HEAD = 0.085, 0.12
-#: A find with this share of its joints on the silhouette is the same person.
-_ON = 0.5
-#: Two looks at one person differ by less than this share of their extent.
-_ALIKE = 0.15
+#: Another person has this share of their joints off the silhouette, or more.
+_OFF = 0.6
+#: Looks at one person differ by less than this share of their extent.
+_ALIKE = 0.2
+#: Somebody upright, seen from the front, hips at (0, 0) and feet at (., 1): COCO's face, then pairs from the shoulders.
+_HEIGHTS = {"shoulder": (0.2, -0.55), "elbow": (0.25, -0.25), "wrist": (0.25, 0.0), "hip": (0.12, 0.0),
+            "knee": (0.12, 0.5), "ankle": (0.12, 1.0)}  # fmt: skip
+_UPRIGHT = np.array([(0.0, -0.75)] * 5 + [(sign * x, y) for x, y in _HEIGHTS.values() for sign in (1, -1)])
+#: Where to look for them: shares of the picture's width, and hips to feet per longer side of the labelled box.
+_COLUMNS, _LENGTH = np.linspace(0.08, 0.92, 9), 0.65
 
 
 @CHECKS.register("person_count")
 class PersonCount(Check):
     """Removes pictures without the labelled person, and those that show others.
 
-    The labelled person counts where the detector sees a body in the label's box. Then that body is painted over, and
-    whoever the detector finds elsewhere counts too.
+    The labelled person counts where the detector sees a body in the label's box. Then that body is painted over and the
+    detector looks for others, everywhere and in a row of places to either side. Whom it finds counts if they are
+    seen at the same place in the picture itself and in its mirror image: remains of the first person, and patterns that
+    look like somebody, are not.
 
     Args:
         expected: people in a picture; a job's other people count (``synth.jobs.Job.others``).
-        score: how sure the detector must be of another person.
+        score: mean confidence of the limbs' joints, in each look, from which another person counts.
         sure: confidence of a limb's joint that counts as seen; ``joints`` so many make the labelled person.
         smallest: others whose longer side is less than this share of the picture's do not count: passers-by far away.
         detector, detector_options: a keypoint detector by name.
@@ -54,10 +63,10 @@ class PersonCount(Check):
     def __init__(
         self,
         expected: int = 1,
-        score: float = 0.8,
+        score: float = 0.35,
         sure: float = 0.3,
         joints: int = 5,
-        smallest: float = 0.15,
+        smallest: float = 0.12,
         detector: str = "blazepose",
         detector_options: dict[str, Any] | None = None,
     ) -> None:
@@ -71,7 +80,7 @@ class PersonCount(Check):
 
     def config(self) -> dict[str, Any]:
         mine = {k: getattr(self, k) for k in ("expected", "score", "sure", "joints", "smallest")}
-        return {**mine, "detector": self._watcher.config(), "version": 1}
+        return {**mine, "detector": self._watcher.config(), "version": 2}
 
     def __call__(self, batch: PoseBatch) -> Checked:
         seen = self._watcher.compare(batch)
@@ -81,41 +90,88 @@ class PersonCount(Check):
         count = np.zeros(len(batch))
         if len(rows):
             part = batch[torch.from_numpy(rows)]
-            pictures = part.image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            masks = [
-                silhouette(p.shape, seen.found[r], float(seen.side[r])) for p, r in zip(pictures, rows, strict=True)
-            ]
-            hidden = [paint_over(p, mask) for p, mask in zip(pictures, masks, strict=True)]
-            image = torch.from_numpy(np.stack(hidden)).permute(0, 3, 1, 2).contiguous()
-            others = self._watcher.people(part.replace(image=image))
-            apart = [self._others(p, mask) for p, mask in zip(others, masks, strict=True)]
-            again = self._watcher.at(part, apart)
-            for row, found, look, mask in zip(rows, apart, again, masks, strict=True):
-                count[row] = 1 + sum(_same(a, b) and _apart(b, mask) for a, b in zip(found, look.points, strict=True))
+            count[rows] = 1 + self._others(part, seen.found[rows], seen.side[rows])
         return Checked(batch, count == self.expected, {"people": count})
 
-    def _others(self, people: People, mask_HW: np.ndarray) -> Array:
+    def _others(self, batch: PoseBatch, body_B17x2: Array, side_B: Array) -> Array:
+        """(B,) how many there are beside a body with these points."""
+        pictures = batch.image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        width = pictures.shape[2]
+        masks = [silhouette(p.shape, b, float(s)) for p, b, s in zip(pictures, body_B17x2, side_B, strict=True)]
+        hidden = np.stack([paint_over(p, mask) for p, mask in zip(pictures, masks, strict=True)])
+        painted = batch.replace(image=torch.from_numpy(hidden).permute(0, 3, 1, 2).contiguous())
+        places = [beside(b, float(s), width) for b, s in zip(body_B17x2, side_B, strict=True)]
+        first = [
+            self._possible([anywhere, near], mask)
+            for anywhere, near, mask in zip(
+                self._watcher.people(painted), self._watcher.at(painted, places), masks, strict=True
+            )
+        ]
+        plain = self._watcher.at(batch, first)
+        mirror = batch.replace(image=batch.image.flip(-1))
+        other_way = self._watcher.at(mirror, [mirrored(p.points, width) for p in plain])
+        count = np.zeros(len(batch))
+        for row, (points, look, flipped) in enumerate(zip(first, plain, other_way, strict=True)):
+            mask = masks[row]
+            back = mirrored(flipped.points, width)
+            belief = np.minimum(_belief(look), _belief(flipped))
+            for one in np.argsort(-belief, kind="stable"):
+                others = (points[one], look.points[one], back[one])
+                extent = self.smallest * max(mask.shape)
+                if belief[one] < self.score or min(_extent(p) for p in others) < extent:
+                    continue
+                if not (_same(others[0], others[1]) and _same(others[1], others[2])):
+                    continue
+                if all(_apart(p, mask) for p in others):
+                    count[row] += 1
+                    # Who is found twice is one person.
+                    mask = np.maximum(mask, silhouette(mask.shape, others[1], _extent(others[1])))
+        return count
+
+    def _possible(self, found: list[People], mask_HW: np.ndarray) -> Array:
         """(P,17,2): those who may be another person."""
-        extent = (people.points.max(1) - people.points.min(1)).max(1)
-        good = (people.score >= self.score) & (extent >= self.smallest * max(mask_HW.shape))
-        good &= np.array([_apart(points, mask_HW) for points in people.points], bool)
-        return people.points[good]
+        points, belief = np.concatenate([p.points for p in found]), np.concatenate([_belief(p) for p in found])
+        good = belief >= self.score
+        good &= np.array([_apart(p, mask_HW) for p in points], bool)
+        return points[good]
+
+
+def beside(body_172: Array, side: float, width: int) -> Array:
+    """(P,17,2): people who may stand beside a body with these points."""
+    hips = body_172[list(COCO17.indices("left_hip", "right_hip"))].mean(0)
+    columns = _COLUMNS * width
+    columns = columns[np.abs(columns - hips[0]) >= 0.1 * side]
+    return np.stack([columns, np.full(len(columns), hips[1])], 1)[:, None] + _LENGTH * side * _UPRIGHT
+
+
+def mirrored(points_PJ2: Array, width: int) -> Array:
+    """Where the same joints are in the picture's mirror image."""
+    out = points_PJ2[:, _SWAP].copy()
+    out[..., 0] = width - 1 - out[..., 0]
+    return out
+
+
+def _belief(people: People) -> Array:
+    return people.conf[:, _LIMBS].mean(1)
+
+
+def _extent(points_J2: Array) -> float:
+    return float((points_J2.max(0) - points_J2.min(0)).max())
 
 
 def _same(one_J2: Array, other_J2: Array) -> bool:
-    """Whether the limbs lie alike. Remains of a body that was painted over are seen as that body in the picture itself;
-    a person beside is seen again."""
-    extent = float((one_J2.max(0) - one_J2.min(0)).max())
-    return bool(np.linalg.norm((one_J2 - other_J2)[_LIMBS], axis=-1).mean() <= _ALIKE * extent)
+    """Whether the limbs lie alike, whichever the left ones are."""
+    away = [np.linalg.norm((one_J2 - other)[_LIMBS], axis=-1).mean() for other in (other_J2, other_J2[_SWAP])]
+    return bool(min(away) <= _ALIKE * _extent(one_J2))
 
 
 def _apart(points_J2: Array, mask_HW: np.ndarray) -> bool:
-    """Whether most of the limbs' joints lie off the silhouette of another body, or out of the picture."""
+    """Whether most of the limbs' joints lie off the silhouette of another body; half of them must be in the picture."""
     height, width = mask_HW.shape
     at = points_J2[_LIMBS].round().clip(-1, 1e5).astype(int)
     inside = (at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)
     on = mask_HW[at[inside, 1], at[inside, 0]] > 0
-    return bool(inside.any() and on.sum() < _ON * inside.sum())
+    return bool(inside.sum() >= _LIMBS.sum() / 2 and on.sum() <= (1 - _OFF) * inside.sum())
 
 
 def silhouette(shape: tuple[int, ...], points_J2: Array, side: float) -> np.ndarray:

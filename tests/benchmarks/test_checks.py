@@ -18,18 +18,19 @@ def _detector() -> None:
 
 
 def test_planted_faults_are_caught() -> None:
-    rows = {row.name: row for row in checks.study("standing", 8, 0, 256, backgrounds="procedural")}
+    rows = {row.name: row for row in checks.study("standing", 6, 0, 256, backgrounds="procedural")}
     good = rows.pop("good")
-    assert 1 - good.removed >= 0.75
+    assert 1 - good.removed >= 0.8
     faults = [row for name, row in rows.items() if "no fault" not in name]
-    assert {"mirrored", "sides swapped", "nobody", "two people", "empty", "shifted by 8%"} == {r.name for r in faults}
+    company = {"two people, both standing", "two people, the other in any pose"}
+    assert {"mirrored", "sides swapped", "nobody", "empty", "shifted by 8%"} | company == {r.name for r in faults}
     removed = sum(int((~row.report.passed).sum()) for row in faults)
     assert removed >= 0.85 * sum(len(row.batch) for row in faults)
     for row in (good, *faults):
         assert sum(row.report.removed.values()) == int((~row.report.passed).sum())
     text = checks.table([good, *faults])
     assert text.count("\n") == len(faults) + 2
-    assert "| empty | 8 | 100.0% | 8 |" in text
+    assert "| empty | 6 | 100.0% | 6 |" in text
 
 
 def test_wrong_heads_are_put_right() -> None:

@@ -92,6 +92,28 @@ def test_what_is_taken_from_an_experiment_file(tmp_path: Path) -> None:
     assert keys["data"].keys() == {"image_size", "mine", "pool"}
 
 
+@pytest.mark.usefixtures("command_process")
+def test_diffusion_hpc_becomes_a_generation(
+    lspet_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its callback gives jobs of the estimator's own meshes, here to the engine that needs no weights."""
+    config = write_config(tmp_path, lspet_parts)
+    content = yaml.safe_load(config.read_text())
+    hpc = {"mode": "R", "per_picture": 2, "hardness": None, "inside": 0.0, "resolution": SIZE}
+    callback = content["trainer"]["callbacks"][1]
+    callback["class_path"] = "callbacks.DiffusionHPC"
+    callback["init_args"] |= {"engine": "rendered", "hpc": hpc}
+    config.write_text(yaml.safe_dump(content))
+    main(["synth", "--config", str(config), "--fleet.workers", "1", "--refresh.hpc.per_picture", "1"])
+    made = printed(capsys)
+    (order,) = JobFolder(tmp_path / "jobs").orders()
+    assert order.order.made_by.startswith("diffusion_hpc:")
+    assert 1 <= made["made"] <= 3  # one for each of three people
+    del callback["init_args"]["hpc"]
+    config.write_text(yaml.safe_dump(content))
+    assert own_keys(config)["refresh"]["hpc"] == {}
+
+
 def test_facts() -> None:
     status = Status(total=100, made=40, made_here=40, working=20.0, workers=2, hourly=3.6, parked=1, deaths=2)
     assert facts(status) == "2 workers, 2.00/s, left 0:00:30, cost 0.02 of 0.05, 1 parked, 2 died"
