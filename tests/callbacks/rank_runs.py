@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from callbacks import EpochTable, Guard, Refresh
+from callbacks import EMA, EpochTable, Guard, Refresh
 from callbacks.refresh import data_of
 from human.prediction import Estimator
 from lightning_modules import PoseEstimator
@@ -144,7 +144,15 @@ def faulty_refresh() -> Faulty:
     return refresh
 
 
-def train(data: Path, run: Path, ranks: int, epochs: int, resume: str | None = None, faulty: bool = False) -> Path:
+def train(
+    data: Path,
+    run: Path,
+    ranks: int,
+    epochs: int,
+    resume: str | None = None,
+    faulty: bool = False,
+    strategy: str = "ddp",
+) -> Path:
     """Trains, and writes ``rank_R.pt``; its path."""
     recorder, remember, model = Recorder(), Remember(), steady_model()
     refresh = faulty_refresh() if faulty else spread_refresh()
@@ -157,9 +165,11 @@ def train(data: Path, run: Path, ranks: int, epochs: int, resume: str | None = N
         Guard(),
         epochs=epochs,
         devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
+        strategy=strategy if ranks > 1 else "auto",
         use_distributed_sampler=False,
     )
+    if strategy == "fsdp2":  # of shards there is no average
+        trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, EMA)]  # type: ignore[attr-defined]
     module = tiny_data(data, run, batch_size=BATCH)
     trainer.fit(model, datamodule=module, ckpt_path=resume, weights_only=True if resume else None)
     table = next(c for c in trainer.callbacks if isinstance(c, EpochTable))  # type: ignore[attr-defined]
@@ -168,7 +178,7 @@ def train(data: Path, run: Path, ranks: int, epochs: int, resume: str | None = N
         {
             "batches": [b.as_dict() for _, b in recorder.batches],
             "mined": remember.mined,
-            "weights": dict(model.state_dict()),
+            "weights": {} if strategy == "fsdp2" else dict(model.state_dict()),
             "rows": json.dumps(table.rows),
             "history": json.dumps(refresh.history),
             "recipe": json.dumps(module.recipe.state()),
