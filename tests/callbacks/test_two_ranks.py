@@ -95,7 +95,11 @@ def assert_same_batches(some: list[dict[str, torch.Tensor]], wanted: list[dict[s
         exact = mine["key"][:, 1] < 1
         for name, value in mine.items():
             assert torch.equal(value[exact], other[name][exact]), name
-            torch.testing.assert_close(value[~exact].float(), other[name][~exact].float(), rtol=1e-3, atol=1.0)
+            one, two = value[~exact].float(), other[name][~exact].float()
+            if name == "image":  # of people a millionth of a pixel apart: an edge may round the other way
+                assert len(one) == 0 or (one - two).abs().mean() < 0.2
+            else:
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-3)
 
 
 def assert_same_weights(mine: Run, other: Run) -> None:
@@ -136,7 +140,7 @@ def test_training_sees_the_same_and_ends_with_the_same_weights(runs: Path) -> No
     for name, value in two["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
     start = steady_model().state_dict()
-    moved = {name for name, value in start.items() if (value - one["weights"][name]).abs().max() > 1e-3}
+    moved = {name for name, value in start.items() if (value - one["weights"][name]).abs().max() > 5e-4}
     assert any(n.startswith("backbone.") for n in moved)  # else nothing was compared
     assert any(n.startswith("adversary.") for n in moved)
     averages = [torch.load(runs / n / "epochs" / "1.ckpt", weights_only=True)["state_dict"] for n in ("one", "two")]
