@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -117,7 +117,7 @@ def _write(checkpoint: dict[str, Any], file: Path) -> None:
         with part.open("wb") as out:
             told = _Told(out)
             try:
-                torch.save(checkpoint, told)
+                torch.save(checkpoint, cast(Any, told))  # it asks for write and flush only
             except RuntimeError as error:  # torch's writer says only that something was not written
                 raise told.error or error from error
             out.flush()

@@ -178,12 +178,12 @@ class Refresh(Callback):
         self.epochs_done = epoch + 1
         self.mixture.count_skipped()
         self.used = self._mode.used()
-        if self.challenges and self.history:
+        if self._agreed(trainer, bool(self.challenges and self.history)):
             self._on_all_ranks(trainer, estimator, data, lambda: self._score_again(trainer, estimator, data))
         # After the last epoch nothing would be trained on what a refresh makes.
         last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= self.epochs_done
         due = self.epochs_done % self.every == 0
-        if not last and not trainer.should_stop and (due or self._mode.waiting):
+        if self._agreed(trainer, not last and not trainer.should_stop and (due or self._mode.waiting)):
             self._refresh(trainer, pl_module, due)
 
     def _score_again(self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule) -> None:
@@ -220,6 +220,11 @@ class Refresh(Callback):
             if not trainer.is_global_zero:
                 self.load_state_dict(state)
                 data.recipe = Recipe.from_state(recipe)
+
+    @staticmethod
+    def _agreed(trainer: L.Trainer, say: bool) -> bool:
+        """What rank 0 says, whose mode alone knows all: ranks of two minds would wait for each other for ever."""
+        return say if trainer.world_size == 1 else bool(trainer.strategy.broadcast(say))
 
     def _on_all_ranks(
         self,

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
+from torch import nn
 
 from callbacks.ranks import RankLostError, Ranks
 from human.errors import PosesynError
+from lightning_modules.ranks import rank_mean, same_statistics, whole_batch
 
 WORLD = 3
 Said = dict[int, tuple[str, Any, float]]
@@ -162,6 +165,30 @@ def test_large_items_travel(tmp_path: Path) -> None:
             return [int(x.sum()) for x in ranks("sum", tasks["sum"], big)]
 
     assert on_ranks(tmp_path, work)[0][1] == [2_000_000 * (i + 1) for i in range(4)]
+
+
+def test_statistics_become_those_of_rank_0_and_sums_go_over_all_ranks(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> list[Any]:
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(1)))
+        for norm in (model[1], model[2][0]):
+            norm.running_mean.fill_(10.0 + ranks.rank)
+            norm.running_var.fill_(20.0 + ranks.rank)
+        model[0].weight.data.fill_(float(ranks.rank))
+        same_statistics(model)
+        own = torch.tensor([1.0 + ranks.rank, 2.0], requires_grad=True)
+        mean, rows = rank_mean(own), whole_batch(torch.arange(6).reshape(6, 1)[ranks.rank :: WORLD])
+        return [
+            *(v.tolist() for norm in (model[1], model[2][0]) for v in (norm.running_mean, norm.running_var)),
+            model[0].weight[0, 0].item(),
+            mean.tolist(),
+            mean.requires_grad,
+            own.tolist(),
+            rows[:, 0].tolist(),
+        ]
+
+    for rank, (_, said, _) in on_ranks(tmp_path, work).items():
+        assert said[:4] == [[10.0, 10.0], [20.0, 20.0], [10.0], [20.0]]
+        assert said[4:] == [float(rank), [2.0, 2.0], False, [1.0 + rank, 2.0], list(range(6))]
 
 
 def test_the_error_of_a_lost_rank_ends_a_refresh_and_the_run() -> None:

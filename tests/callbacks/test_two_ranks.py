@@ -46,12 +46,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def more(runs: Path) -> Path:
     """``two_goes_on``: two ranks resume what one began; ``one_goes_on``: the other way round; ``faulty``: two ranks, on
-    which refreshes fail.
+    which refreshes fail; ``sharded``: two ranks that share the weights.
     """
     for name, begun in (("two_goes_on", "one"), ("one_goes_on", "two")):
         shutil.copytree(runs / begun / "pool_begun", runs / name / "pool")
     resumed = {"run": "two_goes_on", "epochs": EPOCHS, "resume": step(runs / "one", 2)}
-    on_two_ranks(runs, resumed, {"run": "faulty", "epochs": 4, "faulty": True})
+    sharded = {"run": "sharded", "epochs": 1, "strategy": "fsdp2"}
+    on_two_ranks(runs, resumed, {"run": "faulty", "epochs": 4, "faulty": True}, sharded)
     train(runs / "data", runs / "one_goes_on", 1, EPOCHS, resume=step(runs / "two", 2))
     return runs
 
@@ -94,7 +95,11 @@ def assert_same_batches(some: list[dict[str, torch.Tensor]], wanted: list[dict[s
         exact = mine["key"][:, 1] < 1
         for name, value in mine.items():
             assert torch.equal(value[exact], other[name][exact]), name
-            torch.testing.assert_close(value[~exact].float(), other[name][~exact].float(), rtol=1e-3, atol=1.0)
+            one, two = value[~exact].float(), other[name][~exact].float()
+            if name == "image":  # of people a millionth of a pixel apart: an edge may round the other way
+                assert len(one) == 0 or (one - two).abs().mean() < 0.2
+            else:
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-3)
 
 
 def assert_same_weights(mine: Run, other: Run) -> None:
@@ -107,8 +112,7 @@ def test_mining_finds_the_same_to_the_bit(runs: Path) -> None:
     one, two = load(runs / "one")["mined"], load(runs / "two")["mined"]
     assert len(one["challenges"]) == 5
     for name, value in one.items():
-        assert torch.equal(value.nan_to_num(-1.0) if value.is_floating_point() else value,
-                           two[name].nan_to_num(-1.0) if value.is_floating_point() else two[name]), name  # fmt: skip
+        assert torch.equal(value.nan_to_num(-1.0), two[name].nan_to_num(-1.0)), name
     assert load(runs / "two", 1)["mined"] == {}  # one rank alone knows it
 
 
@@ -136,7 +140,7 @@ def test_training_sees_the_same_and_ends_with_the_same_weights(runs: Path) -> No
     for name, value in two["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
     start = steady_model().state_dict()
-    moved = {name for name, value in start.items() if (value - one["weights"][name]).abs().max() > 1e-3}
+    moved = {name for name, value in start.items() if (value - one["weights"][name]).abs().max() > 5e-4}
     assert any(n.startswith("backbone.") for n in moved)  # else nothing was compared
     assert any(n.startswith("adversary.") for n in moved)
     averages = [torch.load(runs / n / "epochs" / "1.ckpt", weights_only=True)["state_dict"] for n in ("one", "two")]
@@ -195,3 +199,18 @@ def test_a_refresh_that_fails_on_any_rank_fails_on_all_and_training_goes_on(more
     assert "rank 1: a crop is gone" in (more / "said.txt").read_text()
     for name, value in first["weights"].items():
         assert torch.equal(value, second["weights"][name]), name
+
+
+@pytest.mark.slow
+def test_shards_of_weights_make_the_same_generation(more: Path) -> None:
+    assert load(more / "sharded", 1)["mined"] == {}
+    for name, value in load(more / "one")["mined"].items():
+        assert torch.equal(value.nan_to_num(-1.0), load(more / "sharded")["mined"][name].nan_to_num(-1.0)), name
+    pools = [Pool(more / name / "pool") for name in ("one", "sharded")]
+    first, second = (pool.provenance(0).to_pylist() for pool in pools)
+    assert first == second
+    ones, twos = (pool.read(0, range(pool.generations()[0].passed)) for pool in pools)
+    for name, value in ones.as_dict().items():
+        assert torch.equal(value, twos.as_dict()[name]), name
+    entry = json.loads(load(more / "sharded")["history"])[0]
+    assert entry["challenge_error_after"] != entry["challenge_error"]
