@@ -94,7 +94,7 @@ class SourceWeights(Callback):
         errors = np.array([np.nan if s is None else self._error(scores.get(s, {})) for s in sets])
         before = np.array(data.recipe.factors or [1.0] * len(sets))
         factors = next_factors(before, errors, self.alpha, self.low, self.high, self.smoothing)
-        data.recipe = data.recipe.with_factors(factors)
+        data.recipe = data.recipe.with_factors(factors.tolist())
         shares = data.recipe.weights(data.loader.consumed if data.loader else 0)
         for logger in trainer.loggers:
             figures = {f"share/{name}": float(v) for name, v in zip(data.source_names, shares, strict=True)}
