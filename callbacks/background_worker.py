@@ -18,7 +18,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from copyreg import __newobj__  # type: ignore[attr-defined]
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -196,7 +195,11 @@ def _unsharded(module: nn.Module) -> Any:
     kind = next(k for k in type(module).__mro__ if k is not type(module) and not issubclass(k, FSDPModule))
     state = dict(module.__getstate__())  # type: ignore[call-overload]
     state |= {name: OrderedDict() for name in state if "_hooks" in name and isinstance(state[name], dict)}
-    return __newobj__, (kind,), state
+    return _bare, (kind,), state
+
+
+def _bare(kind: type[nn.Module]) -> nn.Module:
+    return kind.__new__(kind)
 
 
 # -- the worker's life -----------------------------------------------------------------------------------------------
