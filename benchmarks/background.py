@@ -28,7 +28,6 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks import EMA, EpochTable, Refresh
 from callbacks.background_keeper import Background
 from datamodules.pose import PoseDataModule, ReaderConfig
-from datamodules.recipe import Recipe
 from datamodules.sources import PoolSource
 from lightning_modules import HMR
 from synth.eem import EEM
@@ -65,7 +64,8 @@ def background(folder: Path, rounds: int, epochs: int, steps: int, samples: int,
         os.sched_setaffinity(0, cores[:1])
         torch.set_num_threads(1)
     settings = Background(cores=cores[1:2] if own else None)
-    recipe, pool = first_generation(folder, batch, samples)
+    pool = folder / "pool"
+    first = first_generation(folder, pool, batch, samples)
     with_it: list[float] = []
     without: list[float] = []
     waits: list[float] = []
@@ -73,7 +73,9 @@ def background(folder: Path, rounds: int, epochs: int, steps: int, samples: int,
     for number in range(rounds):
         for refreshed in (number % 2 == 0, number % 2 == 1):
             refresh = make_refresh(samples, mode="background", background=settings) if refreshed else None
-            watch, table = train(folder / f"{number}{refreshed}", recipe, pool, refresh, epochs, steps, batch)
+            data = make_data(pool, batch, steps, seed=number + 1)  # else the pool has what is to be made
+            data.recipe = data.recipe.with_generations(first)
+            watch, table = train(folder / f"{number}{refreshed}", data, refresh, epochs)
             (with_it if refreshed else without).append(float(np.median(watch.seconds)))
             if refresh is not None:
                 rows = [r["seconds"] for r in table.rows if r["epoch"] != "start" and r["epoch"] >= _FIRST]
@@ -102,18 +104,15 @@ def make_refresh(samples: int, **more: Any) -> Refresh:
     return Refresh(samples=samples, eem=EEM(challenges=64, references=32), filter=Err3DFilter(tau=None), keep=1, **more)
 
 
-def first_generation(folder: Path, batch: int, samples: int) -> tuple[Recipe, Path]:
-    """A pool with one generation, and the recipe that draws from it."""
-    data = make_data(folder / "pool", batch, 1)
+def first_generation(folder: Path, pool: Path, batch: int, samples: int) -> list[tuple[int, int]]:
+    """Made inline, for all runs to begin with."""
+    data = make_data(pool, batch, steps=1, seed=0)
     trainer(folder / "first", 1, make_refresh(samples)).fit(make_model(), data)
-    return data.recipe, folder / "pool"
+    return list(data.recipe.generations)
 
 
-def train(
-    folder: Path, recipe: Recipe, pool: Path, refresh: Refresh | None, epochs: int, steps: int, batch: int
-) -> tuple[Watch, EpochTable]:
-    watch, table, data = Watch(), EpochTable(show=False), make_data(pool, batch, steps)
-    data.recipe = recipe
+def train(folder: Path, data: PoseDataModule, refresh: Refresh | None, epochs: int) -> tuple[Watch, EpochTable]:
+    watch, table = Watch(), EpochTable(show=False)
     trainer(folder, epochs, *([refresh] if refresh else []), table, watch).fit(make_model(), data)
     return watch, table
 
@@ -122,13 +121,14 @@ def make_model() -> HMR:
     return HMR(checkpoint="packaged:hmr_free_128", frozen=FROZEN)
 
 
-def make_data(pool: Path, batch: int, steps: int) -> PoseDataModule:
+def make_data(pool: Path, batch: int, steps: int, seed: int) -> PoseDataModule:
     return PoseDataModule(
         sources=[PoolSource()],
         mine=[ReaderConfig("pose2sim"), ReaderConfig("sports2d")],
         batch_size=batch,
         steps_per_epoch=steps,
         workers=1,
+        seed=seed,
         pool=str(pool),
     )
 
