@@ -221,7 +221,8 @@ def run(case: Case) -> None:
         "losses": losses.said,
         "weights": model.state_dict(),
         "recipe": data.recipe.state(),
-        "history": [{key: entry[key] for key in told} for entry in refresh.history],
+        # The rank that refreshes knows how the last challenges fare in the end.
+        "history": [{key: entry.get(key) for key in told} for entry in refresh.history if trainer.is_global_zero],
         "pool": pool,
     }
     torch.save(said, folder / f"result_{trainer.global_rank}.pt")
