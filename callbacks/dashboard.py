@@ -173,14 +173,15 @@ class Dashboard(AfterRefresh):
         assert refresh is not None
         assert record is not None
         step = self._mined_at[str(number)] = trainer.global_step
-        figures = refresh_figures(refresh.history[-1])
+        entry = next((e for e in reversed(refresh.history) if e["refresh"] == number), {"refresh": number})
+        figures = refresh_figures(entry)
         figures.update(self.overlap.add([int(i) for i in done.mined.challenges]))
-        if record.last is not None:
-            figures.update(record_figures(record.last))
+        kept = record.last if record.last is not None and record.last["refresh"] == number else {}
+        figures.update(record_figures(kept) if kept else {})
         if self.followed.seen and self.followed.seen[-1]["refresh"] == number:
             figures.update(numbers({"followed/error": self.followed.error}))
         self._log(trainer.loggers, figures, step)
-        histogram = (record.last or {}).get("histogram")
+        histogram = kept.get("histogram")
         loggers = _wandb(trainer)
         pictures = self._pictures(trainer, refresh, number, done) if loggers and self._due(number) else {}
         for logger in loggers:

@@ -125,7 +125,7 @@ def test_lightning_test_gives_the_table(checkpoint: Path, folder: Path, tmp_path
     bench("--ckpt", checkpoint, "--data", f"3dpw={folder}", "--out", tmp_path / "bench", "--workers", 0)
     found = figures(tmp_path / "bench")
     assert figures(tmp_path / "lightning") == found
-    with (tmp_path / "log/0/metrics.csv").open() as file:
+    with (tmp_path / "log/version_0/metrics.csv").open() as file:
         logged = {k: float(v) for row in csv.DictReader(file) for k, v in row.items() if v}
     for (protocol, metric), figure in found.items():
         if figure["value"] is not None:
