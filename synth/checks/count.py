@@ -29,8 +29,9 @@ _BONES = [COCO17.indices(a, b) for a, b in (
 _WIDTH, _HEAD = 0.085, 0.12
 #: Another person has this share of their joints off the silhouette, or more.
 _OFF = 0.6
-#: Looks at one person differ by less than this share of their extent.
-_ALIKE = 0.2
+#: Looks at one person differ by less than this share of their extent: with the first one painted over or not, and in
+#: the mirror image.
+_ALIKE, _ALIKE_MIRRORED = 0.2, 0.15
 #: Somebody upright, seen from the front, hips at (0, 0) and feet at (., 1): COCO's face, then pairs from the shoulders.
 _HEIGHTS = {"shoulder": (0.2, -0.55), "elbow": (0.25, -0.25), "wrist": (0.25, 0.0), "hip": (0.12, 0.0),
             "knee": (0.12, 0.5), "ankle": (0.12, 1.0)}  # fmt: skip
@@ -63,7 +64,7 @@ class PersonCount(Check):
     def __init__(
         self,
         expected: int = 1,
-        score: float = 0.35,
+        score: float = 0.3,
         sure: float = 0.3,
         joints: int = 5,
         smallest: float = 0.12,
@@ -120,7 +121,7 @@ class PersonCount(Check):
                 extent = self.smallest * max(mask.shape)
                 if belief[one] < self.score or min(_extent(p) for p in others) < extent:
                     continue
-                if not (_same(others[0], others[1]) and _same(others[1], others[2])):
+                if not (_same(others[0], others[1], _ALIKE) and _same(others[1], others[2], _ALIKE_MIRRORED)):
                     continue
                 if all(_apart(p, mask) for p in others):
                     count[row] += 1
@@ -159,10 +160,10 @@ def _extent(points_J2: Array) -> float:
     return float((points_J2.max(0) - points_J2.min(0)).max())
 
 
-def _same(one_J2: Array, other_J2: Array) -> bool:
+def _same(one_J2: Array, other_J2: Array, share: float) -> bool:
     """Whether the limbs lie alike, whichever the left ones are."""
     away = [np.linalg.norm((one_J2 - other)[_LIMBS], axis=-1).mean() for other in (other_J2, other_J2[_SWAP])]
-    return bool(min(away) <= _ALIKE * _extent(one_J2))
+    return bool(min(away) <= share * _extent(one_J2))
 
 
 def _apart(points_J2: Array, mask_HW: np.ndarray) -> bool:

@@ -13,16 +13,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from callbacks import Refresh
+from callbacks import DiffusionHPC, Refresh
 from callbacks.fleet_mode import FleetMode
 from callbacks.fleet_orders import FleetOrders
 from human.batch import PoseBatch
 from human.errors import PosesynError
+from synth.eem import EEM
+from synth.filters import Err3DFilter
 from synth.fleet.driver import Fleet, drive
 from synth.fleet.folder import JobFolder
+from synth.hpc.refresher import HPCSettings
 from synth.pool import Pool
 from tests.synth.fleets import InlineCrew, place
-from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
+from tests.tiny import CHEAP, SIZE, STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
 
 EPOCHS = 4
 _FLEET = {"mode": "fleet", "fleet": Fleet(launch=False)}
@@ -96,6 +99,22 @@ def test_a_generation_enters_when_it_is_there_and_again_so_on_resume(data: Path,
             assert torch.equal(batch.image, wanted.image)
         assert [e["generation"] for e in again.history[:3]] == [0, 1, 2]
     assert [g.generation for g in Pool(tmp_path / "pool").generations()] == [0, 1, 2]  # nothing twice
+
+
+def test_diffusion_hpc_places_orders_too(data: Path, tmp_path: Path) -> None:
+    hpc = HPCSettings(mode="R", hardness=None, inside=0.0, resolution=SIZE, per_picture=2)
+    callback = DiffusionHPC(
+        hpc, "rendered", samples=4, engine_options=CHEAP, backgrounds="procedural",
+        eem=EEM(challenges=3, references=0, min_joints=4), filter=Err3DFilter(tau=None), **_FLEET,
+    )  # fmt: skip
+    module = tiny_data(data, tmp_path, validate=[])
+    trainer = tiny_trainer(tmp_path, callback, Fleets(tmp_path / "jobs", (0,)), epochs=2, num_sanity_val_steps=0)
+    trainer.fit(tiny_hmr(), datamodule=module)
+    order = JobFolder(tmp_path / "jobs").orders()[0].order
+    assert order.made_by.startswith("diffusion_hpc:")
+    assert order.spec.engine == "rendered"
+    assert [(g.generation, g.count) for g in module.pool.generations()] == [(0, 4)]
+    assert callback.history[0]["entered"] == 1
 
 
 def test_a_dead_fleet_is_said_and_costs_freshness_only(
