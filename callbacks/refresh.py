@@ -37,7 +37,7 @@ from synth.planning import Plan
 from synth.pool import GenerationInfo
 from synth.refresh import Refreshed, Refresher
 from synth.scene import SceneConfig
-from synth.spread import HERE, MAKE, PREDICT, SCORE, Spread
+from synth.spread import HERE, MAKE, PREDICT, SCORE, SCORE_AGAIN, Spread
 from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
 
@@ -155,7 +155,7 @@ class Refresh(Callback):
         try:
             with averaged_weights(trainer, estimator):
                 rows = np.asarray(self.challenges)
-                errors, _, _ = self.eem.score(estimator, data.mining_data, rows, self.spread)
+                errors, _, _ = self.eem.score(estimator, data.mining_data, rows, self.spread, SCORE_AGAIN)
         except (PosesynError, OSError) as error:
             log.error("the challenges of the last refresh cannot be scored again: %s", error)
             errors = np.full(1, np.nan)
@@ -210,6 +210,7 @@ class Refresh(Callback):
         """What rank 0 hands out, as it is done on this rank."""
         return {
             SCORE: lambda rows: self.eem.score_batch(estimator, data.mining_data, rows),
+            SCORE_AGAIN: lambda rows: self.eem.score_batch(estimator, data.mining_data, rows),
             PREDICT: lambda rows: self.eem.predict_batch(estimator, data.mining_data, rows),
             MAKE: lambda jobs: self.refresher(data.image_size).make_portion(estimator, jobs),
         }
