@@ -23,7 +23,7 @@ import lightning as L
 import torch.distributed as dist
 
 from human.errors import PosesynError
-from synth.spread import Spread
+from synth.spread import Here, Spread
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -71,6 +71,9 @@ class Ranks(Spread):
         """Waiting as long as the trainer's strategy does."""
         patience = getattr(trainer.strategy, "_timeout", None)
         return cls(patience if isinstance(patience, timedelta) else PATIENCE)
+
+    def __reduce__(self) -> tuple[type[Here], tuple[()]]:
+        return Here, ()  # a process that is no rank has no others to work for it
 
     # -- rank 0 ------------------------------------------------------------------------------------------------------
     @contextmanager

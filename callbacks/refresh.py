@@ -42,7 +42,7 @@ from synth.planning import Plan
 from synth.pool import GenerationInfo
 from synth.refresh import Refreshed, Refresher
 from synth.scene import SceneConfig
-from synth.spread import HERE, MAKE, PREDICT, SCORE, Spread
+from synth.spread import HERE, MAKE, PREDICT, SCORE, SCORE_AGAIN, Spread
 from synth.synthesisers import make_synthesiser
 from synth.variation import VariationConfig
 
@@ -191,7 +191,7 @@ class Refresh(Callback):
         try:
             with averaged_weights(trainer, estimator):
                 rows = np.asarray(self.challenges)
-                errors, _, _ = self.eem.score(estimator, data.mining_data, rows, self.spread)
+                errors, _, _ = self.eem.score(estimator, data.mining_data, rows, self.spread, SCORE_AGAIN)
         except (PosesynError, OSError) as error:
             log.error("the challenges of the last refresh cannot be scored again: %s", error)
             errors = np.full(1, np.nan)
@@ -214,7 +214,7 @@ class Refresh(Callback):
             self._mode.refresh(trainer, estimator, data, due)
             self._choose(trainer, estimator, data, due, len(self.history) > before)
 
-        self._on_all_ranks(trainer, estimator, data, lead, mining=True)
+        self._on_all_ranks(trainer, estimator, data, lead)
         if trainer.world_size > 1:
             state, recipe = trainer.strategy.broadcast((self.state_dict(), data.recipe.state()))
             if not trainer.is_global_zero:
@@ -227,12 +227,7 @@ class Refresh(Callback):
         return say if trainer.world_size == 1 else bool(trainer.strategy.broadcast(say))
 
     def _on_all_ranks(
-        self,
-        trainer: L.Trainer,
-        estimator: PoseEstimator,
-        data: PoseDataModule,
-        lead: Callable[[], None],
-        mining: bool = False,
+        self, trainer: L.Trainer, estimator: PoseEstimator, data: PoseDataModule, lead: Callable[[], None]
     ) -> None:
         """``lead`` on rank 0, whose work the others share while it runs (:mod:`callbacks.ranks`)."""
         with whole_weights(estimator):
@@ -244,7 +239,7 @@ class Refresh(Callback):
             with averaged_weights(trainer, estimator):
                 same_statistics(estimator)
                 if not trainer.is_global_zero:
-                    self._ranks.serve(self._tasks(estimator, data, mining))
+                    self._ranks.serve(self._tasks(estimator, data))
                     return
             self.spread = self._ranks
             try:
@@ -253,12 +248,13 @@ class Refresh(Callback):
             finally:
                 self.spread = HERE
 
-    def _tasks(self, estimator: PoseEstimator, data: PoseDataModule, mining: bool) -> dict[str, Callable[[Any], Any]]:
+    def _tasks(self, estimator: PoseEstimator, data: PoseDataModule) -> dict[str, Callable[[Any], Any]]:
         """What rank 0 hands out, as it is done on this rank."""
-        scored = self.refresher(data.image_size).mined_by(estimator) if mining else estimator
+        mined = self.refresher(data.image_size).mined_by(estimator)
         return {
-            SCORE: lambda rows: self.eem.score_batch(scored, data.mining_data, rows),
-            PREDICT: lambda rows: self.eem.predict_batch(scored, data.mining_data, rows),
+            SCORE: lambda rows: self.eem.score_batch(mined, data.mining_data, rows),
+            SCORE_AGAIN: lambda rows: self.eem.score_batch(estimator, data.mining_data, rows),
+            PREDICT: lambda rows: self.eem.predict_batch(mined, data.mining_data, rows),
             MAKE: lambda jobs: self.refresher(data.image_size).make_portion(estimator, jobs),
         }
 

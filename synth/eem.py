@@ -167,13 +167,13 @@ class EEM:
         return np.flatnonzero(keep)
 
     def score(
-        self, estimator: Estimator, data: MiningData, indices: np.ndarray, spread: Spread = HERE
+        self, estimator: Estimator, data: MiningData, indices: np.ndarray, spread: Spread = HERE, task: str = SCORE
     ) -> tuple[np.ndarray, int, int]:
         """(len(indices),) errors, NaN where there is none; and how many predictions were not finite, pictures
         unreadable.
         """
         found = list(
-            spread(SCORE, lambda rows: self.score_batch(estimator, data, rows), _batches(indices, self.batch_size))
+            spread(task, lambda rows: self.score_batch(estimator, data, rows), _batches(indices, self.batch_size))
         )
         errors = np.concatenate([np.zeros(0, np.float32), *(errors for errors, _, _ in found)])
         return errors, sum(n for _, n, _ in found), sum(n for _, _, n in found)

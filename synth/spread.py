@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 #: Names of the tasks, by which other places know what to do with an item.
 SCORE, PREDICT, MAKE = "score", "predict", "make"
+#: Challenges scored again by what was trained on them.
+SCORE_AGAIN = "score again"
 
 
 class Spread(ABC):

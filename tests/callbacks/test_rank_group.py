@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -153,6 +154,15 @@ def test_when_a_rank_is_killed_the_others_end(items: list[int], tmp_path: Path) 
     for kind, why, seconds in said.values():
         assert (kind, "is gone or stuck" in why) == ("RankLostError", True), why
         assert seconds < 50
+
+
+def test_a_process_beside_the_ranks_works_alone(tmp_path: Path) -> None:
+    """What is handed to the process of another refresh mode may hold the ranks."""
+
+    def work(ranks: Ranks) -> list[int]:
+        return list(pickle.loads(pickle.dumps(ranks))("moody", moody, [1, 2, 3, 4]))
+
+    assert [said[1] for said in on_ranks(tmp_path, work).values()] == [[1, 2, 3, 4]] * WORLD
 
 
 def test_large_items_travel(tmp_path: Path) -> None:
