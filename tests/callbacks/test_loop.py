@@ -251,7 +251,7 @@ def test_resume_without_validation(data: Path, tmp_path: Path) -> None:
         assert_ends_like(run(data, tmp_path / name, resume=tmp_path / "a" / name, **options), first, left)
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (1, 1)])
+@pytest.mark.parametrize(("epoch", "batch"), [pytest.param(0, 2, marks=pytest.mark.slow), (1, 1)])
 def test_a_killed_run_resumes_to_the_same_end(data: Path, tmp_path: Path, whole: Run, epoch: int, batch: int) -> None:
     """SIGKILL: nothing is tidied up, and the generations that the killed run had not come to are made anew."""
     command = [sys.executable, "-m", "tests.tiny", str(data), str(tmp_path), str(epoch), str(batch), str(EPOCHS)]

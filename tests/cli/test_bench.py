@@ -230,6 +230,7 @@ def test_sets_are_found_below_a_folder(
     assert "J_regressor_h36m.npy" in printed
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_same_figures(checkpoint: Path, folder: Path, tmp_path: Path, body_files: Path) -> None:
     command = [sys.executable, "-m", "cli.posesyn", "bench", "--ckpt", str(checkpoint), "--data", f"3dpw={folder}",
                "--workers", "0", "--accelerator", "cpu", "--batch-size", "3"]  # fmt: skip
