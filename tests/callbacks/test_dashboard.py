@@ -250,15 +250,16 @@ def test_trouble_with_wandb_is_told_once(
 @pytest.mark.slow
 def test_a_run_outlives_the_service_of_wandb(tmp_path: Path) -> None:
     program = f"""
-import os, signal
+import os, signal, time
 from callbacks import WandbLogger
 from tests.callbacks.test_dashboard import wandb_services
 logger = WandbLogger(save_dir={str(tmp_path)!r})
 logger.log_metrics({{"a": 1.0}}, 1)
 (service,) = wandb_services()
 os.kill(service[0], signal.SIGKILL)
-for step in range(3):
+for step in range(100):  # until the end of the connection is noticed, and after
     logger.log_metrics({{"a": 1.0}}, step)
+    time.sleep(0.05)
 logger.finalize("success")
 print("on it goes")
 """
