@@ -153,13 +153,13 @@ def pack(host: Refresh, data: PoseDataModule, estimator: PoseEstimator) -> bytes
         if name not in module._non_persistent_buffers_set
         and not f"{path}.{name}".lstrip(".").startswith(estimator.not_predicting)
     }
+    sharded = any(isinstance(module, FSDPModule) for module in estimator.modules())
 
     class Pickler(pickle.Pickler):
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in weights:
                 return _blank, (value.shape, value.stride(), value.dtype, isinstance(value, nn.Parameter))
-            sharded = isinstance(value, nn.Module) and isinstance(value, FSDPModule)
-            return _unsharded(value) if sharded else NotImplemented
+            return _unsharded(value) if sharded and isinstance(value, nn.Module) else NotImplemented
 
     content = io.BytesIO()
     try:
@@ -191,10 +191,12 @@ def _blank(shape: Any, stride: Any, dtype: torch.dtype, parameter: bool) -> Tens
 
 
 def _unsharded(module: nn.Module) -> Any:
-    """A module of fsdp2 as it was before it was sharded."""
-    kind = next(k for k in type(module).__mro__ if k is not type(module) and not issubclass(k, FSDPModule))
-    state = dict(module.__getstate__())  # type: ignore[call-overload]
-    state |= {name: OrderedDict() for name in state if "_hooks" in name and isinstance(state[name], dict)}
+    """A module of an estimator under fsdp2 as it was before: of its own class, without hooks that gather weights."""
+    kind = next(k for k in type(module).__mro__ if not issubclass(k, FSDPModule))
+    hooks = "_hooks" if isinstance(module, FSDPModule) else "state_dict"  # those the modules inside have too
+    everything = module.__getstate__()  # type: ignore[call-overload]
+    state = {name: value for name, value in everything.items() if "__composable_api" not in name}
+    state |= {name: OrderedDict() for name in state if hooks in name and isinstance(state[name], dict)}
     return _bare, (kind,), state
 
 
