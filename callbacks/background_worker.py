@@ -191,10 +191,11 @@ def _blank(shape: Any, stride: Any, dtype: torch.dtype, parameter: bool) -> Tens
 
 
 def _unsharded(module: nn.Module) -> Any:
-    """A module of an estimator under fsdp2 as it was before: of its own class, without the hooks that gather weights."""
+    """A module of an estimator under fsdp2 as it was before: of its own class, without hooks that gather weights."""
     kind = next(k for k in type(module).__mro__ if not issubclass(k, FSDPModule))
     hooks = "_hooks" if isinstance(module, FSDPModule) else "state_dict"  # those the modules inside have too
-    state = dict(module.__getstate__())  # type: ignore[call-overload]
+    everything = module.__getstate__()  # type: ignore[call-overload]
+    state = {name: value for name, value in everything.items() if "__composable_api" not in name}
     state |= {name: OrderedDict() for name in state if hooks in name and isinstance(state[name], dict)}
     return _bare, (kind,), state
 

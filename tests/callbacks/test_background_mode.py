@@ -285,6 +285,12 @@ def test_parts_travel_without_weights(data: Path, tmp_path: Path, options: dict[
     assert torch.equal(said.joints3d, wanted.joints3d)
 
 
+@pytest.mark.slow
+def test_parts_travel_from_shards() -> None:
+    command = [sys.executable, "-m", "tests.callbacks.background_shards", os.environ["MASTER_PORT"]]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+
+
 def test_what_cannot_travel_is_named(data: Path, tmp_path: Path) -> None:
     model = tiny_hmr()
     model.own = lambda x: x
