@@ -113,6 +113,9 @@ class FaultyEEM(EEM):
         return super().score_batch(*given)
 
 
+_COMMIT = Pool.commit
+
+
 class FullDisk(Callback):
     """Rank 0 cannot commit the generation of the fourth refresh; list it before ``Refresh``."""
 
@@ -120,6 +123,9 @@ class FullDisk(Callback):
         refresh = next(c for c in trainer.callbacks if isinstance(c, Refresh))  # type: ignore[attr-defined]
         if refresh.count == 3:
             Pool.commit = _no_space  # type: ignore[assignment,method-assign]
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        Pool.commit = _COMMIT  # type: ignore[method-assign]
 
 
 def _no_space(pool: Pool, generation: int, samples: Any, synthesiser: str = "") -> Any:

@@ -52,7 +52,7 @@ def more(runs: Path) -> Path:
         shutil.copytree(runs / begun / "pool_begun", runs / name / "pool")
     resumed = {"run": "two_goes_on", "epochs": EPOCHS, "resume": step(runs / "one", 2)}
     sharded = {"run": "sharded", "epochs": 1, "strategy": "fsdp2"}
-    on_two_ranks(runs, resumed, {"run": "faulty", "epochs": 4, "faulty": True}, sharded)
+    on_two_ranks(runs, resumed, sharded, {"run": "faulty", "epochs": 4, "faulty": True})
     train(runs / "data", runs / "one_goes_on", 1, EPOCHS, resume=step(runs / "two", 2))
     return runs
 
