@@ -251,7 +251,7 @@ class Pool:
             for start in range(0, len(rows), _WRITE_ROWS)
         )
         reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
-        return list(write_fragments(reader, self._dataset, schema=SCHEMA, mode="append"))
+        return _write(reader, self._dataset)
 
     # Inside
 
@@ -421,7 +421,7 @@ class _Rows:
             if first is None:
                 return []
             reader = pa.RecordBatchReader.from_batches(SCHEMA, _chain(first, batches))
-            return list(write_fragments(reader, dataset, schema=SCHEMA, mode="append"))
+            return _write(reader, dataset)
         except Exception:
             if self._error is not None:  # ours, which Lance wrapped
                 raise self._error from None
@@ -452,6 +452,11 @@ class _Rows:
         batch = to_arrow(samples, self.generation, self.count)
         self.count += len(samples)
         return batch
+
+
+def _write(reader: pa.RecordBatchReader, dataset: lance.LanceDataset) -> list[FragmentMetadata]:
+    """Files that nothing refers to yet. Not in mode "append", which copies the table of generations into each."""
+    return list(write_fragments(reader, dataset, schema=SCHEMA, mode="overwrite"))
 
 
 def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -96,13 +96,13 @@ def test_200_epochs_hold_no_more_than_50(tmp_path: Path) -> None:
     first, last = figures[0], figures[-1]
     assert (first["epoch"], last["epoch"]) == (49, 196)
     epochs = last["epoch"] - first["epoch"]
-    assert last["resident_mb"] < 1.1 * first["resident_mb"]
+    assert last["resident_mb"] < 1.2 * first["resident_mb"]
     for name in ("files", "threads", "processes"):
         assert last[name] <= first[name] + 2, (name, figures)
     assert last["tasks"] <= first["tasks"] + 8, figures
     # Pictures of five generations; of the others where they came from, and a row of the run's table.
     assert last["pool_kb"] - first["pool_kb"] < 16 * epochs, figures
-    assert last["checkpoint_kb"] - first["checkpoint_kb"] < 6 * epochs, figures
+    assert last["checkpoint_kb"] - first["checkpoint_kb"] < 2 * epochs, figures
 
 
 if __name__ == "__main__":
