@@ -14,6 +14,9 @@ else
   INSTALL := $(UV) --quiet --constraints constraints.txt
 endif
 
+# Compiling what is imported anew in every process would take longer than many a test.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all lint bench docs clean
 demo: $(VENV)/installed
 	$(BIN)/lightning fit --config configs/quickstart.yaml
