@@ -25,20 +25,18 @@ import lance
 import numpy as np
 import pyarrow as pa
 from lance.commit import CommitConflictError
-from lance.fragment import FragmentMetadata, write_fragments
+from lance.fragment import FragmentMetadata
 
 from human.batch import PoseBatch
 from human.errors import PosesynError
+from synth.pool_rows import Rows, write_rows
 from synth.sample import (
     PROVENANCE_COLUMNS,
     READ_COLUMNS,
     SCHEMA,
     Damaged,
     Sample,
-    check_sample,
     encode_image,
-    provenance_only,
-    to_arrow,
     to_batch,
 )
 
@@ -48,7 +46,6 @@ _T = TypeVar("_T")
 _FORMAT_KEY, _FORMAT = b"posesyn.pool", b"1"
 _GENERATION_KEY = b"posesyn.generation."
 _LOCK = ".posesyn-pool.lock"
-_WRITE_ROWS = 64  # rows handed to Lance at a time: bounds a writer's memory
 _FOREVER = datetime.timedelta(days=365_000)
 
 
@@ -180,7 +177,7 @@ class Pool:
         self.path.mkdir(parents=True, exist_ok=True)
         with self._writing(), self._claimed(generation, or_next) as number:
             dataset = self._create() if self._dataset is None else self._dataset
-            rows = _Rows(samples, number)
+            rows = Rows(samples, number)
             fragments = rows.write(dataset)
             return self._publish(number, rows, fragments, synthesiser)
 
@@ -246,12 +243,7 @@ class Pool:
         rows = self.provenance(generation).drop_columns(["generation", "index"]).to_pylist()
         if not rows:
             return []
-        batches = (
-            to_arrow([Sample(**row) for row in rows[start : start + _WRITE_ROWS]], generation, start)
-            for start in range(0, len(rows), _WRITE_ROWS)
-        )
-        reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
-        return _write(reader, self._dataset)
+        return write_rows([Sample(**row) for row in rows], generation, self._dataset)
 
     # Inside
 
@@ -385,7 +377,7 @@ class Pool:
         return self._dataset
 
     def _publish(
-        self, generation: int, rows: _Rows, fragments: list[FragmentMetadata], synthesiser: str
+        self, generation: int, rows: Rows, fragments: list[FragmentMetadata], synthesiser: str
     ) -> GenerationInfo:
         """Compare-and-swap the manifest until it holds the new rows or the number turns out to be taken."""
         while True:
@@ -404,64 +396,6 @@ class Pool:
             except CommitConflictError:
                 continue
             return info
-
-
-class _Rows:
-    """A generation on its way to disk: rows that passed as they come, the others, which are small, at the end."""
-
-    def __init__(self, samples: Iterable[Sample], generation: int) -> None:
-        self.samples, self.generation = samples, generation
-        self.passed = self.count = 0
-        self._error: BaseException | None = None
-
-    def write(self, dataset: lance.LanceDataset) -> list[FragmentMetadata]:
-        batches = self._batches()
-        try:
-            first = next(batches, None)
-            if first is None:
-                return []
-            reader = pa.RecordBatchReader.from_batches(SCHEMA, _chain(first, batches))
-            return _write(reader, dataset)
-        except Exception:
-            if self._error is not None:  # ours, which Lance wrapped
-                raise self._error from None
-            raise
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        failed: list[Sample] = []
-        ready: list[Sample] = []
-        try:
-            for n, sample in enumerate(self.samples):
-                if not sample.passed:
-                    failed.append(provenance_only(sample))
-                    continue
-                check_sample(sample, f"generation {self.generation}, sample {n}")
-                ready.append(sample)
-                if len(ready) == _WRITE_ROWS:
-                    yield self._batch(ready)
-                    ready = []
-            self.passed = self.count + len(ready)
-            ready += failed
-            for i in range(0, len(ready), _WRITE_ROWS):
-                yield self._batch(ready[i : i + _WRITE_ROWS])
-        except BaseException as error:
-            self._error = error
-            raise
-
-    def _batch(self, samples: list[Sample]) -> pa.RecordBatch:
-        batch = to_arrow(samples, self.generation, self.count)
-        self.count += len(samples)
-        return batch
-
-
-def _write(reader: pa.RecordBatchReader, dataset: lance.LanceDataset) -> list[FragmentMetadata]:
-    """Files that nothing refers to yet. Not in mode "append", which copies the table of generations into each."""
-    return list(write_fragments(reader, dataset, schema=SCHEMA, mode="overwrite"))
-
-
-def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
 
 
 def _read_table(dataset: lance.LanceDataset, path: Path) -> dict[int, GenerationInfo]:

@@ -233,7 +233,8 @@ def test_damaged_labels_are_noticed(pool: Pool) -> None:
 KILLED_WRITER = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from synth.pool import Pool, _Rows
+from synth.pool import Pool
+from synth.pool_rows import Rows
 from test_pool import make_samples
 pool = Pool({path!r})
 
@@ -248,7 +249,7 @@ if {kill_at} < 400:
 else:  # all data files written, the manifest not
     pool.generations()
     with pool._writing():
-        _Rows(engine(), 1).write(pool._dataset)
+        Rows(engine(), 1).write(pool._dataset)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
