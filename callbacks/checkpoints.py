@@ -107,6 +107,14 @@ def broken(file: Path) -> PosesynError:
     return PosesynError(f"the checkpoint {file} {what}: {instead}")
 
 
+def require_whole(file: Path) -> None:
+    """:class:`PosesynError` for a file that is empty or the beginning of a checkpoint."""
+    with file.open("rb") as opened:
+        begun = opened.read(2) in (b"", b"PK")
+    if begun and not is_whole(file):
+        raise broken(file)
+
+
 def _write(checkpoint: dict[str, Any], file: Path) -> None:
     for left in file.parent.glob(f".*{_PART}"):  # of a run that was killed; another run may be writing its own here
         with suppress(FileNotFoundError):

@@ -113,7 +113,7 @@ class EpochTable(Callback):
             "step": trainer.global_step,
             "fractions": {n: int(c) / total for n, c in zip(data.source_names, self._counts, strict=True)},
             "skipped": self._skipped,
-            "pictures": int(self._counts.sum()) * trainer.world_size,  # ranks have equal shares of every batch
+            "pictures": int(self._counts.sum()),
             "pool_age": self._pool_age / self._pool_samples if self._pool_samples else None,
             "scores": scores,
             "seconds": {"wait": wait, "validate": self._valid_seconds},

@@ -28,7 +28,7 @@ def main(args: Any = None) -> None:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import callbacks
-    from callbacks.checkpoints import broken, is_whole, newest_of_run, protect_checkpoints
+    from callbacks.checkpoints import newest_of_run, protect_checkpoints, require_whole
     from callbacks.full_disk import protect_loggers
     from datamodules.pose import PoseDataModule
     from human.checkpoints import require_plain
@@ -45,15 +45,6 @@ def main(args: Any = None) -> None:
             protect_loggers(trainer)
             return trainer
 
-        def _parse_ckpt_path(self) -> None:
-            try:
-                super()._parse_ckpt_path()  # type: ignore[no-untyped-call]
-            except Exception as error:
-                file = Path(self.config[self.config.subcommand].get("ckpt_path") or "")
-                if not file.is_file() or is_whole(file):
-                    raise
-                raise broken(file) from error
-
         def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
             given = super()._prepare_subcommand_kwargs(subcommand)
             if given.get("ckpt_path") == "last":
@@ -64,6 +55,7 @@ def main(args: Any = None) -> None:
             super().parse_arguments(parser, args)
             given = self.config.get(self.config.get("subcommand") or "", {})
             if (path := given.get("ckpt_path")) and Path(path).is_file():
+                require_whole(Path(path))
                 require_plain(path)
 
         def before_instantiate_classes(self) -> None:

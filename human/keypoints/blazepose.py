@@ -42,7 +42,7 @@ class BlazePoseKeypoints(KeypointDetector):
     name: ClassVar[str] = "blazepose"
 
     def __init__(
-        self, sure: float = 0.7, levels: int = 2, threshold: float = 0.3, present: float = 0.6, threads: int = 1
+        self, sure: float = 0.7, levels: int = 2, threshold: float = 0.5, present: float = 0.6, threads: int = 1
     ) -> None:
         if not 0 <= sure <= 1 or threads < 1:
             raise PosesynError(f"blazepose keypoints need sure from 0 to 1 and threads >= 1, got {sure} and {threads}")
@@ -50,7 +50,7 @@ class BlazePoseKeypoints(KeypointDetector):
 
     def config(self) -> dict[str, Any]:
         options = {"sure": self.sure, "levels": self.levels, "threshold": self.threshold, "present": self.present}
-        return {"name": self.name, "version": 2, **options}
+        return {"name": self.name, "version": 1, **options}
 
     @cached_property
     def _landmarks(self) -> PersonLandmarks:

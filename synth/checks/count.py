@@ -77,6 +77,8 @@ class PersonCount(Check):
                 f"{expected}, {joints}, {score}, {sure} and {smallest}"
             )
         self.expected, self.score, self.sure, self.joints, self.smallest = expected, score, sure, joints, smallest
+        if detector == "blazepose":  # people half hidden by another are proposed with little confidence
+            detector_options = {"threshold": 0.3, **(detector_options or {})}
         self._watcher = Watcher(detector, detector_options)
 
     def config(self) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_an_unknown_key_is_named(
         (("data",), "sources", [], "sources is empty"),
         (("data",), "batch_size", 0, "batch_size=0"),
         (("data",), "batch_size", "many", "many"),
-        (("trainer", "callbacks", 1, "init_args"), "keep", 0, "keep >= 1"),
+        (("trainer", "callbacks", 1, "init_args"), "keep", 0, "got 6, 1, 0, 20000 and 32"),
         (("trainer", "callbacks", 1, "init_args", "eem"), "challenges", 0, "challenges >= 1"),
         (("trainer", "callbacks", 1, "init_args", "filter"), "tau", -5.0, "tau >= 0"),
     ],
