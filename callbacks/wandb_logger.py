@@ -35,6 +35,7 @@ class WandbLogger(LightningWandbLogger):
         # Said to W&B itself: the variable that Lightning sets is not read again once a process has used W&B.
         mode = {"mode": "offline"} if offline else {}
         super().__init__(project=project, save_dir=save_dir, offline=offline, **{**mode, **kwargs})
+        self._wandb_init.pop("anonymous", None)  # W&B warns of it, whatever Lightning says there
         self.told = False
         #: Called with every checkpoint that was written.
         self.on_checkpoint: list[Callable[[ModelCheckpoint], None]] = []
