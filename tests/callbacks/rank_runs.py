@@ -128,7 +128,7 @@ class FullDisk(Callback):
         Pool.commit = _COMMIT  # type: ignore[method-assign]
 
 
-def _no_space(pool: Pool, generation: int, samples: Any, synthesiser: str = "") -> Any:
+def _no_space(pool: Pool, generation: int, samples: Any, *how: Any) -> Any:
     next(iter(samples))
     raise OSError(28, "No space left on device")
 
