@@ -22,7 +22,7 @@ from callbacks.background_worker import pack
 from callbacks.ema import averaged_weights
 from callbacks.journal import Journal
 from callbacks.refresh_log import log_lag, warn_about
-from callbacks.refresh_modes import Mode
+from callbacks.refresh_modes import Later
 from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
@@ -37,7 +37,7 @@ log = logging.getLogger("callbacks.refresh")
 _ELSEWHERE = {"checks", "fleet", "background", "mode", "every", "before_first", "keep"}
 
 
-class BackgroundMode(Mode):
+class BackgroundMode(Later):
     """Weights are handed over after an epoch; a generation is taken in after the epoch in which it was committed.
 
     At most one refresh is made and one waits; newer weights replace those that wait.
@@ -54,13 +54,6 @@ class BackgroundMode(Mode):
         self.pending: list[dict[str, Any]] = []
         self.folder: str | None = None
         self._keeper: Keeper | None = None
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self.pending)
-
-    def used(self) -> dict[str, Any] | None:
-        return next((e for e in reversed(self.host.history) if e["generation"] is not None), super().used())
 
     def resumed(self, data: PoseDataModule) -> None:
         if self.pending and data.trainer is not None:  # what was under way is made meanwhile, or found in the pool

@@ -30,17 +30,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from callbacks.background_folder import HandedOver
+from callbacks.refresh_modes import run_refresh
 from datamodules.pose import PoseDataModule
 from human.batch import PoseBatch
 from human.errors import PosesynError
 from human.memory import keep_freed_memory
 from lightning_modules.base import PoseEstimator
 from synth.checks import make_checks
-from synth.fleet.commit import find_generation
 from synth.fleet.worker import use_threads
-from synth.planning import slot_seed
-from synth.pool import Pool
-from synth.refresh import Refreshed
 
 if TYPE_CHECKING:
     from callbacks.refresh import Refresh
@@ -93,22 +90,8 @@ class Parts:
         self.estimator.load_state_dict(weights, strict=False)
         if self.estimator.weights_hash() != task.tpe:
             raise PosesynError(f"the weights in {handed.path} are damaged: they are not those that were handed over")
-        refresher, pool = host.refresher(self.data.image_size), Pool(task.pool)
-        seeds = {slot_seed(task.seed, task.number, slot) for slot in range(host.slots)}
-        config = refresher.engine.config_hash()
-        # Committed by a worker that died before it could say so, or by a run that was killed and resumed.
-        found = find_generation(pool, task.tpe, config, refresher.made_by, seeds, task.number)
-        done: Refreshed = refresher.run(
-            self.estimator,
-            _Lively(self.data.mining_data, tell),
-            pool,
-            generation=max([task.number, *(g.generation + 1 for g in pool.generations())]),
-            number=task.number,
-            seed=task.seed,
-            tpe_hash=task.tpe,
-            done=found,
-            progress=tell,
-        )
+        refresher = host.refresher(self.data.image_size)
+        done = run_refresh(host, refresher, self.estimator, _Lively(self.data.mining_data, tell), task, tell)  # type: ignore[arg-type]
         handed.finish(done, time.perf_counter() - start)
 
 
@@ -169,6 +152,7 @@ def pack(host: Refresh, data: PoseDataModule, estimator: PoseEstimator) -> bytes
             pickle_module=SimpleNamespace(__name__="pickle", Pickler=Pickler),
             pickle_protocol=5,
         )
+    # Each is what some kind of thing says that cannot be pickled: a lambda, a lock, a local class, a tensor.
     except (pickle.PicklingError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise PosesynError(
             f"{type(host).__name__}, {type(data).__name__} or {type(estimator).__name__} holds something that cannot "

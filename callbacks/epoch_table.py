@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
@@ -83,8 +82,9 @@ class EpochTable(Callback):
             pools = [i for i, s in enumerate(data.sources) if isinstance(s, PoolSource)]
             ages = data.recipe.generations[-1][0] - generation[np.isin(source, pools)]
         mine = [*counts.tolist(), len(ages), int(ages.sum()), int((batch.weight == 0).sum())]
-        # Of the global batch; at once, so that a checkpoint of any step has the counts of all ranks.
-        *whole, samples, age, skipped = rank_sum(torch.tensor(mine, device=batch.key.device)).tolist()
+        if trainer.world_size > 1:  # at once, so that a checkpoint of any step has the counts of the global batch
+            mine = rank_sum(batch.key.new_tensor(mine)).tolist()
+        *whole, samples, age, skipped = mine
         self._counts += np.asarray(whole)
         self._pool_samples, self._pool_age = self._pool_samples + samples, self._pool_age + age
         self._skipped += skipped

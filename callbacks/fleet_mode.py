@@ -13,7 +13,7 @@ import lightning as L
 from callbacks.ema import averaged_weights
 from callbacks.fleet_orders import FleetOrders
 from callbacks.refresh_log import log_lag, number, summary, warn_about
-from callbacks.refresh_modes import Mode
+from callbacks.refresh_modes import Later
 from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("callbacks.refresh")
 
 
-class FleetMode(Mode):
+class FleetMode(Later):
     """Orders are placed after an epoch and taken in after the one in which they were finished.
 
     Attributes:
@@ -44,13 +44,6 @@ class FleetMode(Mode):
         self.pending: list[str] = []
         self.jobs: str | None = None
         self._orders: FleetOrders | None = None
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self.pending)
-
-    def used(self) -> dict[str, Any] | None:
-        return next((e for e in reversed(self.host.history) if e["generation"] is not None), super().used())
 
     def resumed(self, data: PoseDataModule) -> None:
         if self.pending:  # what was ordered is made meanwhile

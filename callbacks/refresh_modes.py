@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 
+from callbacks.background_folder import Task
 from callbacks.ema import averaged_weights
 from callbacks.progress import stage_progress
 from callbacks.refresh_log import summary, warn_about
 from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
 from lightning_modules.base import PoseEstimator
+from synth.eem import MiningData
 from synth.fleet.commit import find_generation
 from synth.planning import slot_seed
-from synth.refresh import Refreshed, Refresher
+from synth.pool import Pool
+from synth.refresh import Progress, Refreshed, Refresher
+from synth.spread import HERE, Spread
 
 if TYPE_CHECKING:
     from callbacks.refresh import Refresh
@@ -58,6 +62,23 @@ class Mode(ABC):
         """Of an earlier run; its keys are missing where that ran in another mode."""
 
 
+class Later(Mode):
+    """One that takes a generation in some time after it was ordered.
+
+    Attributes:
+        pending: what is ordered and not taken in, oldest first.
+    """
+
+    pending: list[Any]
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.pending)
+
+    def used(self) -> dict[str, Any] | None:
+        return next((e for e in reversed(self.host.history) if e["generation"] is not None), super().used())
+
+
 class Inline(Mode):
     """Everything between two epochs, in the training process."""
 
@@ -66,7 +87,8 @@ class Inline(Mode):
         refresher = host.refresher(data.image_size)  # what cannot be built is an error, not a refresh that failed
         try:
             with averaged_weights(trainer, estimator), stage_progress(trainer, f"refresh {host.count}") as tell:
-                done = self._run(refresher, estimator, data, tell)
+                task = Task(host.count, data.seed, estimator.weights_hash(), str(data.pool_path))
+                done = run_refresh(host, refresher, estimator, data.mining_data, task, tell, host.spread)
         except (PosesynError, OSError) as error:
             host.failed(error, {"refresh": host.count, "generation": None}, start)
         else:
@@ -77,22 +99,33 @@ class Inline(Mode):
             warn_about(done)
         host.count += 1
 
-    def _run(self, refresher: Refresher, estimator: PoseEstimator, data: PoseDataModule, tell: Any) -> Refreshed:
-        host, pool, tpe = self.host, data.pool, estimator.weights_hash()
-        # A run killed after this refresh and resumed before it finds its generation there, made by the same weights.
-        seeds = {slot_seed(data.seed, host.count, slot) for slot in range(host.slots)}
-        done = find_generation(pool, tpe, refresher.engine.config_hash(), refresher.made_by, seeds, host.count)
-        existing = pool.generations()
-        generation = max([host.count, *(g.generation + 1 for g in existing)])
-        return refresher.run(
-            estimator,
-            data.mining_data,
-            pool,
-            generation=generation,
-            number=host.count,
-            seed=data.seed,
-            tpe_hash=tpe,
-            done=done,
-            progress=tell,
-            spread=host.spread,
-        )
+
+def run_refresh(
+    host: Refresh,
+    refresher: Refresher,
+    estimator: PoseEstimator,
+    people: MiningData,
+    task: Task,
+    tell: Progress,
+    spread: Spread = HERE,
+) -> Refreshed:
+    """Mine, make and commit what ``task`` names, in this process; what the pool has of it already is mined only.
+
+    A worker that died before it could say so, and a run that is killed and resumed, find their generation there, made
+    by the same weights.
+    """
+    pool = Pool(task.pool)
+    seeds = {slot_seed(task.seed, task.number, slot) for slot in range(host.slots)}
+    config = refresher.engine.config_hash()
+    return refresher.run(
+        estimator,
+        people,
+        pool,
+        generation=max([task.number, *(g.generation + 1 for g in pool.generations())]),
+        number=task.number,
+        seed=task.seed,
+        tpe_hash=task.tpe,
+        done=find_generation(pool, task.tpe, config, refresher.made_by, seeds, task.number),
+        progress=tell,
+        spread=spread,
+    )

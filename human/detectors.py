@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from torchvision.ops import nms
 from human.blazepose import HIPS, SHOULDERS, Landmarks, PersonLandmarks, PersonProposals, Picture, Proposals
 from human.crop import Array
 from human.errors import PosesynError
-from human.registry import Registry
+from human.registry import Registry, make
 
 #: Trunk and limbs between landmarks.
 _BONES = ((11, 12), (23, 24), (11, 23), (12, 24), (11, 13), (13, 15), (12, 14), (14, 16), (23, 25), (25, 27), (24, 26),
@@ -71,14 +70,7 @@ class PersonDetector(ABC):
 
 def make_detector(name: str, options: dict[str, Any] | None = None) -> PersonDetector:
     """The detector ``name`` with arguments from a config; :class:`PosesynError` names what is wrong."""
-    detector = DETECTORS.get(name)
-    try:
-        inspect.signature(detector).bind(**(options or {}))
-    except TypeError as error:
-        raise PosesynError(
-            f"options of the detector {name!r}: {error}; it takes {inspect.signature(detector)}"
-        ) from None
-    return detector(**(options or {}))
+    return make(DETECTORS, name, options)
 
 
 @DETECTORS.register("blazepose")

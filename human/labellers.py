@@ -8,7 +8,6 @@ estimator (:mod:`lightning_modules.labeller`, known once ``lightning_modules`` i
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from human.crop import Array
 from human.detectors import BlazePoseDetector, make_detector
 from human.errors import PosesynError
 from human.keypoints import make_keypoint_detector
-from human.registry import Registry
+from human.registry import Registry, make
 from human.skeleton import COCO17, get_skeleton
 
 LABELLERS: Registry[Callable[..., Labeller]] = Registry("labeller")
@@ -78,14 +77,7 @@ class Labeller(ABC):
 
 def make_labeller(name: str, options: dict[str, Any] | None = None) -> Labeller:
     """The labeller ``name`` with arguments from a config; :class:`PosesynError` names what is wrong."""
-    labeller = LABELLERS.get(name)
-    try:
-        inspect.signature(labeller).bind(**(options or {}))
-    except TypeError as error:
-        raise PosesynError(
-            f"options of the labeller {name!r}: {error}; it takes {inspect.signature(labeller)}"
-        ) from None
-    return labeller(**(options or {}))
+    return make(LABELLERS, name, options)
 
 
 @LABELLERS.register("blazepose")

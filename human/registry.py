@@ -6,9 +6,10 @@ Third parties register through the entry-point group ``posesyn.<kind>``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from human.errors import PosesynError
 
@@ -68,3 +69,37 @@ class Registry(Generic[T]):
             group = f"posesyn.{self.kind.replace(' ', '_')}"
             self._entry_points = {point.name: point for point in entry_points(group=group)}
         return self._entry_points
+
+
+def make(registry: Registry[Any], name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """What is registered as ``name``, called with arguments from a config; :class:`PosesynError` says what is wrong."""
+    kind, given = registry.get(name), options or {}
+    try:
+        inspect.signature(kind).bind(**given)
+    except TypeError as error:
+        raise PosesynError(
+            f"options of the {registry.kind} {name!r}: {error}; it takes {inspect.signature(kind)}"
+        ) from None
+    return kind(**given)
+
+
+def make_all(registry: Registry[Any], entries: Iterable[Mapping[str, Any] | str] | None, where: str) -> list[Any]:
+    """One :func:`make` after the other.
+
+    Args:
+        entries: ``{"name": ..., "options": {...}}`` (options may be left out) or the name alone, as a config has them.
+        where: the config's key, for errors.
+
+    Raises:
+        PosesynError: an entry is something else, or nothing has that name or takes those options.
+    """
+    made = []
+    for number, entry in enumerate(entries or ()):
+        entry = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "options"}:
+            raise PosesynError(f"{where}[{number}] must be {{name: ..., options: {{...}}}}, got {entry!r}")
+        options = entry.get("options") or {}
+        if not isinstance(options, Mapping):
+            raise PosesynError(f"{where}[{number}] ({entry['name']}): options must be a mapping, got {options!r}")
+        made.append(make(registry, entry["name"], options))
+    return made

@@ -6,7 +6,6 @@ mixture stays in the pool, and may come back: nothing is decided for good.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from human.errors import PosesynError
-from human.registry import Registry
+from human.registry import Registry, make_all
 
 
 @dataclass(frozen=True)
@@ -176,20 +175,7 @@ def make_policies(policies: Iterable[Mapping[str, Any] | str] | None) -> list[Po
     Raises:
         PosesynError: an entry is something else, or no policy has that name or takes those options.
     """
-    made = []
-    for number, entry in enumerate(policies or ()):
-        entry = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str) or set(entry) - {"name", "options"}:
-            raise PosesynError(f"pool_policy[{number}] must be {{name: ..., options: {{...}}}}, got {entry!r}")
-        kind, options = POLICIES.get(entry["name"]), entry.get("options") or {}
-        try:
-            inspect.signature(kind).bind(**options)
-        except TypeError as error:
-            raise PosesynError(
-                f"options of the pool policy {entry['name']!r}: {error}; it takes {inspect.signature(kind)}"
-            ) from None
-        made.append(kind(**options))
-    return made
+    return make_all(POLICIES, policies, "pool_policy")
 
 
 def apply(policies: Sequence[Policy], candidates: Candidates, first: int = 0) -> tuple[np.ndarray, dict[str, int]]:

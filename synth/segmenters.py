@@ -8,7 +8,6 @@ that on weights that the user has. "body" and "blazepose" need no files of the u
 from __future__ import annotations
 
 import hashlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from human.errors import PosesynError
-from human.registry import Registry
+from human.registry import Registry, make
 from human.skeleton import COCO17
 from synth.inpaint import person_mask
 
@@ -95,14 +94,7 @@ SEGMENTERS: Registry[Callable[..., InstanceSegmenter]] = Registry("segmenter")
 
 def make_segmenter(name: str, options: dict[str, Any] | None = None) -> InstanceSegmenter:
     """The segmenter ``name`` with arguments from a config; :class:`PosesynError` names what is wrong."""
-    segmenter = SEGMENTERS.get(name)
-    try:
-        inspect.signature(segmenter).bind(**(options or {}))
-    except TypeError as error:
-        raise PosesynError(
-            f"options of the segmenter {name!r}: {error}; it takes {inspect.signature(segmenter)}"
-        ) from None
-    return segmenter(**(options or {}))
+    return make(SEGMENTERS, name, options)
 
 
 @SEGMENTERS.register("body")

@@ -44,6 +44,14 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the module's own: crops are cached by what is labelled, and would stay in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSESYN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def no_licensed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, the only one in which licensed files are looked for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from human.errors import PosesynError
-from human.registry import Registry
+from human.registry import Registry, make
 from human.skeleton import POSE32, convert, get_skeleton
 
 if TYPE_CHECKING:
@@ -199,12 +198,7 @@ class PoseReader(ABC):
 
 def make_reader(name: str, options: dict[str, Any]) -> PoseReader:
     """The reader ``name`` with arguments from a config and a valid index; :class:`PosesynError` names what is wrong."""
-    reader = READERS.get(name)
-    try:
-        inspect.signature(reader).bind(**options)
-    except TypeError as error:
-        raise PosesynError(f"options of reader {name!r}: {error}; it takes {inspect.signature(reader)}") from None
-    made = reader(**options)
+    made = make(READERS, name, options)
     if not made.checked:
         made.index.validate()
     return made

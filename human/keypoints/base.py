@@ -5,7 +5,6 @@ What a network calls its points is converted by name; a point that it does not k
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from human.blazepose import Picture
 from human.crop import Array
 from human.detectors import make_detector
 from human.errors import PosesynError
-from human.registry import Registry
+from human.registry import Registry, make
 from human.skeleton import COCO17
 
 COUNT = len(COCO17)
@@ -142,11 +141,4 @@ KEYPOINT_DETECTORS: Registry[Callable[..., KeypointDetector]] = Registry("keypoi
 
 def make_keypoint_detector(name: str, options: dict[str, Any] | None = None) -> KeypointDetector:
     """The detector ``name`` with arguments from a config; :class:`PosesynError` names what is wrong."""
-    kind = KEYPOINT_DETECTORS.get(name)
-    try:
-        inspect.signature(kind).bind(**(options or {}))
-    except TypeError as error:
-        raise PosesynError(
-            f"options of the keypoint detector {name!r}: {error}; it takes {inspect.signature(kind)}"
-        ) from None
-    return kind(**(options or {}))
+    return make(KEYPOINT_DETECTORS, name, options)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -146,9 +147,8 @@ def injected(fault: Fault) -> Iterator[None]:
             written[0] += len(data)
             return int(out.write(data))
 
-        written, half = [0], mock.Mock(spec=["write", "flush"])
-        half.write, half.flush = write, out.flush
-        save(obj, half)
+        written = [0]
+        save(obj, SimpleNamespace(write=write, flush=out.flush))
 
     save, model = torch.save, type(tiny_hmr())
     where: dict[str | None, Any] = {

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +27,10 @@ from human.errors import PosesynError
 from synth.eem import EEM
 from synth.pool import Pool
 from tests.callbacks.background_runs import EPOCHS, Patient, in_time, keeper_of, mode_of, run
-from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
+from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 Ran = tuple[Refresh, Recorder, Any]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESYN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -25,22 +25,10 @@ from synth.fleet.folder import JobFolder
 from synth.hpc.refresher import HPCSettings
 from synth.pool import Pool
 from tests.synth.fleets import InlineCrew, place
-from tests.tiny import CHEAP, SIZE, STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
+from tests.tiny import CHEAP, SIZE, STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer
 
 EPOCHS = 4
 _FLEET = {"mode": "fleet", "fleet": Fleet(launch=False)}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESYN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def make_all(folder: Path) -> None:

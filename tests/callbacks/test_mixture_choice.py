@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from callbacks import Refresh
 from datamodules.pose import PoseDataModule
 from human.errors import PosesynError
 from synth.pool import Pool
-from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
+from tests.tiny import STEPS, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
@@ -53,18 +52,6 @@ def run(data: Path, folder: Path, *more: Callback, resume: Path | None = None, *
     trainer = tiny_trainer(folder, refresh, recorder, *more, epochs=epochs, num_sanity_val_steps=0)
     trainer.fit(model, datamodule=module, ckpt_path=resume, weights_only=True)
     return Run(folder, module, refresh, recorder, {k: v.clone() for k, v in model.state_dict().items()})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESYN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
 
 
 @pytest.fixture(scope="module")

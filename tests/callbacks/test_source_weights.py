@@ -77,17 +77,10 @@ def test_wrong_settings(wrong: dict[str, Any]) -> None:
 
 # -- a run -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_data(tmp_path_factory.mktemp("lspet"))
     write_lspet(folder / "other", range(200, 203))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESYN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def run(data: Path, folder: Path, resume: Path | None = None, **follow: str) -> tuple[PoseDataModule, Recorder]:
