@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.checks import _ALONE, _SPARE, render, scenes
+from benchmarks.checks import _SPARE, ALONE, render, scenes
 from human.batch import PoseBatch
 from human.fit import FitResult
 from human.rng import generator
@@ -45,7 +45,7 @@ def head_errors(batch: PoseBatch, truth: PoseBatch) -> np.ndarray:
 
 def study(count: int, first: int, size: int, degrees: float, backgrounds: str = "free") -> dict[str, np.ndarray]:
     """Per sample: ``before``, ``after`` (mm) and ``refined`` (bool)."""
-    truth = render(scenes("standing", size, range(first, first + _SPARE * count))[:count], size, _ALONE, backgrounds)
+    truth = render(scenes("standing", size, range(first, first + _SPARE * count))[:count], size, ALONE, backgrounds)
     wrong = turned_heads(truth, degrees)
     done = make_check("refine_head")(wrong)
     refined = done.figures["refined"] > 0

@@ -49,7 +49,7 @@ _PLAIN = SceneConfig(
     tumble_probability=0.0, truncation_probability=0.0, swap_arms_probability=0.0, pose_noise_probability=0.0,
     fill=(0.65, 0.85),
 )  # fmt: skip
-_ALONE: dict[str, Any] = {"occluder": {"probability": 0.0}, "bystander": {"probability": 0.0}}
+ALONE: dict[str, Any] = {"occluder": {"probability": 0.0}, "bystander": {"probability": 0.0}}
 _COMPANY: dict[str, Any] = {
     "occluder": {"probability": 0.0},
     "bystander": {"probability": 1.0, "aside": [0.5, 0.9], "depth": [0.0, 0.8], "front": 0.5},
@@ -157,23 +157,23 @@ def _on_feet(joints_B32x3: torch.Tensor) -> torch.Tensor:
     return feet.amin(1) - head >= _STANDS  # y is down
 
 
-def company(kind: str, seeds: range, size: int, backgrounds: str) -> tuple[PoseBatch, np.ndarray]:
-    """With a second person who is wholly in the picture: those scenes of the seeds in which there is room; and whether
-    the second person stands, (B,)."""
+def company(kind: str, seeds: range, size: int, backgrounds: str) -> tuple[PoseBatch, torch.Tensor, np.ndarray]:
+    """With a second person who is wholly in the picture: those scenes of the seeds in which there is room; which pixels
+    the second person changes, (B,H,W); and whether they stand, (B,)."""
     scene = scenes(kind, size, seeds, fill=(0.5, 0.65))
-    alone, both = (render(scene, size, options, backgrounds) for options in (_ALONE, _COMPANY))
+    alone, both = (render(scene, size, options, backgrounds) for options in (ALONE, _COMPANY))
     changed = (both.image.int() - alone.image.int()).abs().amax(1) > 24
     edge = torch.ones_like(changed[0])
     edge[3:-3, 3:-3] = False
     whole = ((changed & edge).flatten(1).sum(1) <= 3) & (changed.flatten(1).float().mean(1) >= 0.03)
-    return both[torch.nonzero(whole)[:, 0]], others_stand(scene)[whole.numpy()]
+    return both[torch.nonzero(whole)[:, 0]], changed[whole], others_stand(scene)[whole.numpy()]
 
 
 def study(
     kind: str, count: int, first: int, size: int, checks: Iterable[Any] = CHAIN, backgrounds: str = "free"
 ) -> list[Row]:
     """The table's rows; the first is of good samples."""
-    options = {} if kind == "default" else _ALONE
+    options = {} if kind == "default" else ALONE
     seeds = range(first, first + _SPARE * count)
     scene = scenes(kind, size, seeds)[:count]
     good = render(scene, size, options, backgrounds)
@@ -190,7 +190,7 @@ def study(
         f"shifted by {SHIFT:.0%}": lambda: shifted(good),
     }
     if kind != "default":  # whose second people are those of plain scenes
-        both, stand = company(kind, seeds, size, backgrounds)
+        both, _, stand = company(kind, seeds, size, backgrounds)
         planted["two people, both standing"] = lambda: both[torch.from_numpy(np.flatnonzero(stand))][:count]
         planted["two people, the other in any pose"] = lambda: both[:count]
     chain, rows = make_checks(checks), []

@@ -77,7 +77,7 @@ class PersonProposals:
 
     def __init__(self, threshold: float = 0.5, threads: int = 1) -> None:
         self.threshold = threshold
-        self._network = _Network(_weights() / "pose_detection" / "pose_detection.tflite", threads)
+        self._network = Network(weights() / "pose_detection" / "pose_detection.tflite", threads)
         self._anchors = anchors()
 
     def __call__(self, image_HWC: Picture, centre: tuple[float, float], side: float) -> Proposals:
@@ -122,7 +122,7 @@ class PersonLandmarks:
     """The landmark stage; ``threads`` as above."""
 
     def __init__(self, threads: int = 1) -> None:
-        self._network = _Network(_weights() / "pose_landmark" / "pose_landmark_full.tflite", threads)
+        self._network = Network(weights() / "pose_landmark" / "pose_landmark_full.tflite", threads)
 
     def __call__(self, image_HWC: Picture, hips: Array, reach: Array) -> Landmarks:
         """The person of one proposal."""
@@ -144,7 +144,7 @@ def invert_affine(affine_23: Array) -> Array:
     return np.concatenate([inverse, -(inverse @ affine_23[:, 2])[:, None]], 1)
 
 
-class _Network:
+class Network:
     """A TFLite network with one input; made on first use, because an interpreter cannot be pickled."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -179,5 +179,5 @@ def _runtime() -> Any:
     return Interpreter
 
 
-def _weights() -> Path:
+def weights() -> Path:
     return fetch("mediapipe_pose")

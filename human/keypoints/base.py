@@ -42,6 +42,9 @@ class People:
     def __len__(self) -> int:
         return len(self.score)
 
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> People:
+        return People(self.points[rows], self.conf[rows], self.score[rows])
+
     @classmethod
     def none(cls) -> People:
         return cls(np.zeros((0, COUNT, 2)), np.zeros((0, COUNT)), np.zeros(0))

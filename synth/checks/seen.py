@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -39,6 +39,9 @@ class Seen:
     found_conf: Array
     box: Array
     side: Array
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Seen:
+        return Seen(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def common(self, sure: float) -> npt.NDArray[np.bool_]:
         """(B,17): points that are labelled and that the detector is at least so sure of."""

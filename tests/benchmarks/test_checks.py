@@ -43,7 +43,7 @@ def test_wrong_heads_are_put_right() -> None:
 
 def test_planting() -> None:
     """The labels that planted faults leave, and the truth of a mirrored picture."""
-    batch = checks.render(checks.scenes("standing", 64, range(12)), 64, checks._ALONE, "procedural")
+    batch = checks.render(checks.scenes("standing", 64, range(12)), 64, checks.ALONE, "procedural")
     moved = checks.shifted(batch).joints2d - batch.joints2d
     share = moved.norm(dim=-1) / torch.from_numpy(label_boxes(batch)[1])[:, None]
     torch.testing.assert_close(share, torch.full_like(share, 0.08), atol=1e-4, rtol=0)
