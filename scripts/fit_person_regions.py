@@ -1,10 +1,12 @@
 """Fit when a region of the segmentation is a person: the numbers of `synth/checks/regions.py`.
 
-    PYTHONPATH=. python scripts/fit_person_regions.py --count 200 --first 0
+    PYTHONPATH=. python scripts/fit_person_regions.py --count 150 --first 0
+    PYTHONPATH=. python scripts/fit_person_regions.py --lspet shared/data/lspet --count 80
 
 Rendered pictures of one person and of two (benchmarks.checks, standing and plain scenes; its table is made of other
 seeds). A region is a person where the second one changed most of its pixels. Prints bias and weights, the share of
-regions told right when one tenth of the pictures is held out in turn, and what several bounds would do.
+regions told right when one tenth of the pictures is held out in turn, and what several bounds would do. With --lspet
+nothing is fitted: it counts people in real pictures of athletes with and without the regions.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from benchmarks.checks import ALONE, company, render, scenes
+from datamodules.crops import CropSet
+from datamodules.readers import make_reader
 from human.batch import PoseBatch
+from synth.checks import make_check
 from synth.checks.count import known_bodies, paint_over, silhouette
 from synth.checks.regions import FIGURES, Region, Regions
 from synth.checks.seen import Watcher
@@ -30,8 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="pictures of each kind")
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--lspet", help="LSPET's folder: real pictures")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.lspet:
+        count_real(args.lspet, args.count)
+        return
     figures, person, picture, two = [], [], [], []
     for kind in ("standing", "plain"):
         seeds = range(args.first, args.first + 4 * args.count)
@@ -61,6 +70,16 @@ def main() -> None:
     weights = model.coef_[0] / spread
     bias = float(model.intercept_[0] - weights @ mean)
     print(f"WEIGHTS = ({', '.join(f'{w:.3f}' for w in weights)})  # {', '.join(FIGURES)}\nBIAS = {bias:.3f}")
+
+
+def count_real(root: str, count: int) -> None:
+    crops = CropSet(make_reader("lspet", {"root": root}), _SIZE, box_scale=1.5)
+    batch = crops.crops(np.linspace(0, len(crops) - 1, count).astype(int))
+    without, with_regions = (
+        make_check("person_count", options)(batch).figures["people"] for options in ({"region": 1.0}, {})
+    )
+    print(f"{len(batch)} real pictures: BlazePose sees others in {(without > 1).sum()}, with the regions it is "
+          f"{(with_regions > 1).sum()}")  # fmt: skip
 
 
 def regions_of(batch: PoseBatch) -> list[list[tuple[Region, np.ndarray]]]:

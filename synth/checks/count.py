@@ -28,6 +28,9 @@ _BONES = [COCO17.indices(a, b) for a, b in (
     ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("nose", "left_ear"), ("nose", "right_ear"),
 )]  # fmt: skip
 _WIDTH, _HEAD = 0.085, 0.12
+#: Bones, and how often they go into the longer side of the box about somebody who stands.
+_SHARES = (("shoulder", "hip", 3.2), ("hip", "knee", 3.9), ("knee", "ankle", 3.9))
+_LONG = [(*COCO17.indices(f"{s}_{a}", f"{s}_{b}"), share) for s in ("left", "right") for a, b, share in _SHARES]
 #: Another person has this share of their joints off the silhouette, or more.
 _OFF = 0.6
 #: Looks at one person differ by less than this share of their extent: with the first one painted over or not, and in
@@ -191,23 +194,31 @@ def _apart(points_J2: Array, mask_HW: np.ndarray) -> bool:
     return bool(inside.sum() >= _LIMBS.sum() / 2 and on.sum() <= (1 - _OFF) * inside.sum())
 
 
-def silhouette(shape: tuple[int, ...], points_J2: Array, side: float) -> np.ndarray:
-    """(H,W) uint8, 255 where a body with these COCO-17 points, ``side`` px large, may be."""
+def silhouette(shape: tuple[int, ...], points_J2: Array, side: float, known_J: np.ndarray | None = None) -> np.ndarray:
+    """(H,W) uint8, 255 where a body with these COCO-17 points, ``side`` px large, may be; of the ``known_J`` points."""
     mask = np.zeros(shape[:2], np.uint8)
     at = np.clip(points_J2, -1e4, 1e4).round().astype(int)
+    known = np.ones(len(at), bool) if known_J is None else known_J
     width = max(1, round(2 * _WIDTH * side))
     for a, b in _BONES:
-        cv2.line(mask, tuple(int(v) for v in at[a]), tuple(int(v) for v in at[b]), 255, width)
-    face = at[[i for i, joint in enumerate(COCO17.joints) if not _LIMBS[i]]].mean(0).astype(int)
-    cv2.circle(mask, (int(face[0]), int(face[1])), max(1, round(_HEAD * side)), 255, -1)
+        if known[a] and known[b]:
+            cv2.line(mask, tuple(int(v) for v in at[a]), tuple(int(v) for v in at[b]), 255, width)
+    if (known & ~_LIMBS).any():
+        face = at[known & ~_LIMBS].mean(0).astype(int)
+        cv2.circle(mask, (int(face[0]), int(face[1])), max(1, round(_HEAD * side)), 255, -1)
     return mask
 
 
 def known_bodies(mask_HW: np.ndarray, seen: Seen, row: int) -> np.ndarray:
-    """(H,W) bool: where the bodies of the mask are, and the labelled one where its label is whole."""
-    if (seen.label_conf[row] > 0).all():
-        mask_HW = np.maximum(mask_HW, silhouette(mask_HW.shape, seen.label[row], float(seen.side[row])))
-    return mask_HW > 0
+    """(H,W) bool: where the bodies of the mask are, and the labelled one."""
+    points, known = seen.label[row], seen.label_conf[row] > 0
+    # A box about somebody who crouches is small, their limbs are as thick as ever.
+    side = float(seen.side[row])
+    for a, b, share in _LONG:
+        if known[a] and known[b]:
+            side = max(side, float(share) * float(np.linalg.norm(points[a] - points[b])))
+    label = silhouette(mask_HW.shape, points, side, known)
+    return np.maximum(mask_HW, label) > 0
 
 
 def paint_over(picture_HWC: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
