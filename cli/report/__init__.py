@@ -4,7 +4,8 @@
     posesyn report runs/mine/version_3 runs/mine/version_4 --out comparison.html
 
 Reads ``epochs.json`` (callbacks.EpochTable), ``record/`` (callbacks.Record), ``quality.json`` (callbacks.Quality) and
-``config.yaml`` of each run folder; a run that is still training may be read at any time. Several runs are shown over each other.
+``config.yaml`` of each run folder; a run that is still training may be read at any time. Several runs are shown over
+each other.
 """
 
 from __future__ import annotations
