@@ -60,7 +60,7 @@ class Refresh(Callback):
         eem, variation, filter, scene: settings of the parts (:mod:`synth`).
         reference_p: share of samples set into references' pictures; wear_p: share of those who also wear the
             reference's appearance; appearances: how many references may lend theirs.
-        checks: of pictures and labels before the filter, in order: ``{name: ..., options: {...}}``.
+        checks: of pictures and labels before the filter, in order: ``{name: ..., options: {...}}``, or a name.
         every: epochs between refreshes.
         before_first: refresh before the first epoch too.
         keep: the mixture draws from the last ``keep`` generations; ``pool_policy`` has its place where it is given.
@@ -94,7 +94,7 @@ class Refresh(Callback):
         reference_p: float = 0.6,
         wear_p: float = 0.5,
         appearances: int = 16,
-        checks: list[dict[str, Any]] | None = None,
+        checks: list[dict[str, Any] | str] | None = None,
         every: int = 1,
         before_first: bool = True,
         keep: int = 3,

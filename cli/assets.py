@@ -18,7 +18,7 @@ def _state(asset: Asset) -> str:
     here = locate(asset.name) is not None
     if asset.kind == "package":
         return "shipped" if here else "missing"
-    return "cached" if here else "-"
+    return ("cached" if here else "-") + ("" if asset.pinned else ", not pinned")
 
 
 def _size(asset: Asset) -> str:

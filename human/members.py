@@ -12,12 +12,17 @@ from pathlib import Path
 class Member:
     """One file inside a wheel, npm package or hub repository; ``size`` in bytes.
 
-    Of a hub's file size (0) and sha256 ("") may be unknown; then its presence is all that is verified.
+    Of a hub's file size (0) and sha256 ("") may be unknown; then its presence is all that is verified. A hub's path may
+    hold ``*``: whatever files there are of this form, at least one.
     """
 
     path: str
     size: int = 0
     sha256: str = ""
+
+    @property
+    def pattern(self) -> bool:
+        return "*" in self.path
 
 
 @cache

@@ -3,8 +3,9 @@
     posesyn report runs/quickstart/version_0
     posesyn report runs/mine/version_3 runs/mine/version_4 --out comparison.html
 
-Reads ``epochs.json`` (callbacks.EpochTable), ``record/`` (callbacks.Record) and ``config.yaml`` of each run folder; a
-run that is still training may be read at any time. Several runs are shown over each other.
+Reads ``epochs.json`` (callbacks.EpochTable), ``record/`` (callbacks.Record), ``quality.json`` (callbacks.Quality) and
+``config.yaml`` of each run folder; a run that is still training may be read at any time. Several runs are shown over
+each other.
 """
 
 from __future__ import annotations

@@ -41,16 +41,32 @@ def gather(folder: Path, pictures: int = 24) -> dict[str, Any]:
         if sheet.is_file():
             coded = base64.b64encode(sheet.read_bytes()).decode()
             refreshes[number]["sheet"] = f"data:image/jpeg;base64,{coded}"
+    quality, why = _quality(folder / "quality.json")
+    damaged += [why] if why else []
     config = folder / "config.yaml"
     run = {
         "name": f"{folder.parent.name}/{folder.name}",
         "folder": str(folder),
         "rows": rows,
         "refreshes": refreshes,
+        "quality": quality,
         "damaged": damaged,
         "config": config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
     }
     return {**run, "findings": findings(run)}
+
+
+def _quality(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Figures of each engine and generation (callbacks.Quality, ``posesyn quality``), and what is wrong with them."""
+    if not path.is_file():
+        return [], ""
+    try:
+        found = _json(path)
+        rows = found["rows"] if isinstance(found, dict) else found
+        # Those of all generations together, which the command gives too, are no point of a curve.
+        return [{**row, "engine": str(row["engine"])} for row in rows if row["generation"] is not None], ""
+    except (PosesynError, KeyError, TypeError) as error:
+        return [], f"{path.name}: {error}"
 
 
 def run_folder(folder: Path) -> Path:

@@ -125,6 +125,24 @@ function galleries() {
   section("pictures", "Challenges and what was made for them", "Move the slider through the refreshes.", el("div", { class: "controls" }, many ? which : null, slider, words), host);
   reset();
 }
+/* Figures of docs/quality.md, in the order of the table: field, title, factor. */
+const QUALITY = [["fid", "FID", 1], ["fid_crop", "FID of the person", 1], ["kid", "KID, thousandths", 1000], ["kid_crop", "KID of the person, thousandths", 1000], ["alignment", "labels off by, % of the box", 1], ["undetected", "nobody detected, %", 100], ["pass_rate", "passed the filter, %", 100], ["err3d", "Err3D, mm", 1], ["apd", "diversity of poses and views, mm", 1], ["apd_body", "diversity of poses, mm", 1], ["density", "density", 1], ["coverage", "real poses covered, %", 100]];
+const enginesOf = (run) => [...new Set(run.quality.map((q) => q.engine))].map((name) => [name, run.quality.filter((q) => q.engine === name)]);
+function quality() {
+  const shown = RUNS.filter((run) => run.quality.length);
+  if (!shown.length) return;
+  const known = QUALITY.filter(([key]) => shown.some((run) => run.quality.some((q) => isNumber(q[key]))));
+  const rows = shown.flatMap((run) => enginesOf(run).map(([engine, all]) => [label(run, engine), all.at(-1)]));
+  const table = el("div", { class: "scroll" }, el("table", { id: "quality-table" }, el("thead", {}, el("tr", {}, ...["engine", "generation", "pictures", ...known.map((k) => k[1])].map((t) => el("th", { text: t })))),
+    el("tbody", {}, ...rows.map(([name, q]) => el("tr", {}, ...[name, q.generation, q.looked_at, ...known.map(([key, , by]) => (isNumber(q[key]) ? short(by * q[key]) : "-"))].map((t) => el("td", { text: t })))))));
+  const notes = [...new Set(shown.flatMap((run) => enginesOf(run).flatMap(([engine, all]) => (all.at(-1).notes || []).map((n) => `${label(run, engine)}: ${n}`))))];
+  const figures = known.map(([key, title, by]) => {
+    let i = 0;
+    const series = shown.flatMap((run) => enginesOf(run).map(([engine, all]) => ({ name: label(run, engine), colour: COLOURS[i++ % COLOURS.length], points: all.map((q) => [q.generation, isNumber(q[key]) ? by * q[key] : null]) })));
+    return lines(title[0].toUpperCase() + title.slice(1), series, { x: "generation" });
+  });
+  section("quality", "How good are the pictures?", "Each engine's pictures beside those of the mined people. Lower is better for FID, KID and what the labels are off by. The table holds the last generation.", table, ...notes.map((n) => el("p", { class: "note", text: n })), grid(figures));
+}
 function diet() {
   const figures = RUNS.flatMap((run) => [
     stacked(label(run, "Sources of the batches, %"), trained(run).map((r) => ({ x: r.epoch, values: Object.fromEntries(Object.entries(r.fractions || {}).map(([k, v]) => [k, 100 * v])) })), { x: "epoch" }),
@@ -138,7 +156,7 @@ function settings() {
   section("settings", "Settings", "", ...RUNS.map((run) => el("details", {}, el("summary", { text: `${run.name}: config.yaml` }), el("pre", { text: run.config || "not found" }))));
 }
 document.getElementById("loading").remove();
-for (const part of [findings, benchmarks, loop, failures, galleries, diet, settings]) {
+for (const part of [findings, benchmarks, loop, quality, failures, galleries, diet, settings]) {
   try { part(); } catch (error) { main.append(el("p", { class: "note", text: `This part could not be drawn (${error.message}).` })); console.error(error); }
 }
 document.documentElement.dataset.drawn = String(Math.round(performance.now()));

@@ -60,7 +60,10 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "occlusion": ("float32", "() % of the person that is hidden, by others or the picture's border (AGORA)"),
         "valid": ("int8", "() 1: counted by the set's own evaluation (AGORA)"),
         "kid": ("int8", "() 1: a child (AGORA)"),
-        "activity": ("uint8", "(64,) what the person does, in the set's words (MPII): UTF-8, zeros behind"),
+        "activity": (
+            "uint8",
+            "(64,) what the person does, in the set's words (MPII, SMART, skipose): UTF-8, zeros behind",
+        ),
         "kid_betas": (
             "float32",
             "(11,) shape of a child and weight of the children's template, NaN for others (AGORA)",

@@ -6,7 +6,7 @@ crop, and ``cam_intrinsic`` (N, 9) likewise, ``cam_position`` (N, 3), ``R_cam_2_
 
 The set does not say where the skier is: the place that brings the 3D joints onto the 2D joints of the same row is
 solved for (least squares). Where that misses by more than 8 px the camera is left unknown and ``native3d`` stays
-relative. ``sequence`` is 100 seq + cam, ``person`` the subject, ``group`` the camera.
+relative. ``sequence`` is 100 seq + cam, ``person`` the subject, ``group`` the camera, ``activity`` "skiing".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.readers.base import READERS
+from datamodules.readers.base import READERS, coded
 from datamodules.readers.files import read_h5, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -60,7 +60,7 @@ class SkiPoseReader(IndexedReader):
         return [self.root / self.split / "labels.h5"]
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "first": self.first}
+        return {**super().facts(), "first": self.first, "activity": 1}
 
     def scan(self, path: Path) -> Persons:
         labels = read_h5(path)
@@ -82,6 +82,7 @@ class SkiPoseReader(IndexedReader):
             "frame": numbers[:, 2],
             "person": numbers[:, 3],
             "group": numbers[:, 1],
+            "activity": coded(["skiing"] * n),
         }
         intrinsics = None
         if "cam_intrinsic" in labels:

@@ -8,7 +8,8 @@ Sports Videos", IJCV 2021): athletes in broadcast video, 25 hand-labelled joints
 
 ``state`` is the set's: 0 visible, 1 occluded, 2 cannot be inferred (no label): the reverse of COCO. Boxes are tight
 about the labels; the set's own are not, in gym not even near the person. ``crop`` is the square that Diffusion-HPC
-cuts (downstream_utils/parse_from_real/parse_data_from_sportscap.py); ``sequence`` is the clip's place in its file.
+cuts (downstream_utils/parse_from_real/parse_data_from_sportscap.py); ``sequence`` is the clip's place in its file,
+``activity`` the sport by Diffusion-HPC's name ("polevault"), "" for others.
 
 Splits: the three files whole, "all" of them, and Diffusion-HPC's sports: the first clips of each train, the others
 test; it drops the last 5 frames of each clip of pole vault and high jump, and takes every 10th of diving with a torso.
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.readers.base import READERS
+from datamodules.readers.base import READERS, coded
 from datamodules.readers.files import read_json, safe_name, shaped
 from datamodules.readers.indexed import IndexedReader, Persons
 from human.errors import PosesynError
@@ -95,6 +96,9 @@ class SmartReader(IndexedReader):
             raise PosesynError(f"no pictures of smart at {(self.root / 'images').absolute()}: {self.where}")
         return [self.root / FILES[file] for file in wanted]
 
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "activity": 1}
+
     def scan(self, path: Path) -> Persons:
         clips = read_json(path)
         if not isinstance(clips, list):
@@ -105,6 +109,7 @@ class SmartReader(IndexedReader):
             names = [safe_name(frame["img_name"], path) for _, frame in chosen]
             table = [frame["joints"] for _, frame in chosen]
             frames = [int(frame["frame_id"]) for _, frame in chosen]
+            sports = [_sport(file, str(clips[number]["action_labels"])) for number, _ in chosen]
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise PosesynError(
                 f"{path} is not laid out as SMART's tables ({type(error).__name__}: {error}): get it again"
@@ -135,6 +140,7 @@ class SmartReader(IndexedReader):
                 "sequence": clip_numbers[keep],
                 "frame": np.array(frames)[keep],
                 "group": np.full(len(rows), list(FILES).index(file)),
+                "activity": coded([sports[i] for i in rows]),
             },
         )
 
@@ -153,6 +159,11 @@ class SmartReader(IndexedReader):
             for frame in frames[: len(frames) - cut : step]:
                 if len(frame["joints"]):
                     yield number, frame
+
+
+def _sport(file: str, label: str) -> str:
+    """The sport that a clip shows, by its name in :data:`SPORTS`; "" where it is none of them."""
+    return next((name for name, own in SPORTS.items() if own.file == file and own.has(label)), "")
 
 
 def square(joints_NJ3: Array, counted_NJ: Array, state_NJ: Array | None = None) -> Array:

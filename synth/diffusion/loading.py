@@ -17,6 +17,7 @@ import torch
 
 from human.assets import Asset, load_manifest, locate
 from human.errors import PosesynError
+from human.pins import tell_unpinned
 
 _DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
@@ -74,6 +75,7 @@ class DiffusionModel:
         if asset is None or (files["revision"], files["variant"]) != (asset.version, asset.variant or None):
             return name, files
         folder = locate(asset.name)
+        tell_unpinned(asset.name, asset.package, asset.version, folder)
         return (name, files) if folder is None else (str(folder), files | {"revision": None, "local_files_only": True})
 
     def config(self) -> dict[str, Any]:

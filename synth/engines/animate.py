@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import torch
 
-from human.assets import get_asset
 from human.camera import project
 from human.errors import PosesynError
 from synth.diffusion.loading import DiffusionModel, Memory, load_component, load_pipeline
@@ -110,15 +109,6 @@ class AnimateEngine(VideoEngine):
         return super().config() | self.model.config() | settings | words | lengths
 
     def _load(self) -> Any:
-        try:
-            return self._loaded()
-        except PosesynError as error:
-            if self.model.model != MODEL:
-                raise
-            asset = get_asset("wan_animate")
-            raise PosesynError(f"{error}. It is {asset.what} ({asset.licence}): {asset.message}") from error
-
-    def _loaded(self) -> Any:
         parts = {}
         if self.vae_fp32:
             parts["vae"] = load_component("AutoencoderKLWan", self.model, Memory(dtype="fp32"), subfolder="vae")

@@ -50,16 +50,22 @@ def mpii(action: str, rng: np.random.Generator) -> Prompt:
 @PROMPTS.register("smart")
 def smart(action: str, rng: np.random.Generator) -> Prompt:
     """One sentence per sport; anything else is taken for what the athlete does."""
-    said = SMART_ACTIONS.get(action, action)
-    return Prompt(caption=f"an athlete is {said}" if said else "an athlete", action=said)
+    doing = SMART_ACTIONS.get(action, action)
+    return Prompt(caption=f"an athlete is {doing}" if doing else "an athlete", action=doing)
+
+
+@PROMPTS.register("generated")
+def generated(action: str, rng: np.random.Generator) -> Prompt:
+    """The words of the paper's tables of generated pictures: of SMART's sports those of "smart", else "mpii"'s."""
+    return (smart if action in SMART_ACTIONS else mpii)(action, rng)
 
 
 @PROMPTS.register("few_shot")
 def few_shot(action: str, rng: np.random.Generator) -> Prompt:
     """One of eight kinds of shot of a sport."""
-    said = SMART_ACTIONS.get(action, action)
+    doing = SMART_ACTIONS.get(action, action)
     template = _FEW_SHOT[rng.integers(len(_FEW_SHOT))]
-    return Prompt(caption=" ".join(template.format(said).split()), action=said)
+    return Prompt(caption=" ".join(template.format(doing).split()), action=doing)
 
 
 @PROMPTS.register("none")
@@ -68,9 +74,14 @@ def none(action: str, rng: np.random.Generator) -> Prompt:
     return Prompt(action=action)
 
 
+def is_pictured(known: str) -> bool:
+    """Whether what the data say is something that pictures are made of."""
+    return bool(known) and known not in MPII_LEFT_OUT
+
+
 def choose_action(actions: Sequence[str], known: str, rng: np.random.Generator) -> str:
     """What a prompt is about: what the data say, else one of the config's ``actions``."""
-    if known and known not in MPII_LEFT_OUT:
+    if is_pictured(known):
         return known
     return actions[int(rng.integers(len(actions)))] if actions else ""
 

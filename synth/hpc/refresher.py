@@ -19,7 +19,7 @@ from synth.eem import Mined, MiningData
 from synth.engines.depth2img import Depth2ImgEngine
 from synth.hpc.initial import InitialPictures, made_pictures, mined_pictures
 from synth.hpc.planner import MeshPlanner, recover
-from synth.hpc.prompts import check_prompts
+from synth.hpc.prompts import check_prompts, is_pictured
 from synth.planning import Clock, Plan
 from synth.pose_augmentation import PoseAugmentation
 from synth.refresh import Refresher
@@ -33,7 +33,8 @@ class HPCSettings:
         mode: "T" pictures come from words, "R" from the mined people, "TR" from these, with words. It should be the
             engine's.
         prompts: the words' template by name (:mod:`synth.hpc.prompts`).
-        actions: what they are about, where the data do not say: SMART's sports by name, or any words.
+        actions: what they are about, where the data do not say: SMART's sports by name, or any words. In mode T they
+            come first; without any, what the mined people do.
         per_picture, recovered, hardness, prior, augmentation, inside: see :class:`synth.hpc.planner.MeshPlanner`;
             ``augmentation`` holds arguments of :class:`synth.pose_augmentation.PoseAugmentation`.
         resolution: side of the pictures that the engine is given, pixels.
@@ -135,13 +136,17 @@ class HPCRefresher(Refresher):
         assert mined.crops is not None
         assert isinstance(self.engine, Depth2ImgEngine)
         count = -(-self.samples // h.per_picture)
+        known = getattr(data, "activities", None)
+        actions = h.actions or (
+            [a for a in (known[int(i)] for i in mined.challenges) if is_pictured(a)] if known else []
+        )
         return made_pictures(
             self.engine.text2img,
             self.detector,
             count,
             mined.crops.size,
             h.prompts,
-            h.actions,
+            actions,
             seed,
             number,
             h.box_scale,

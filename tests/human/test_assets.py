@@ -194,8 +194,8 @@ def test_shipped_manifest_is_complete() -> None:
                 assert member.size > 0
         if asset.kind == "hub":
             assert asset.download >= sum(m.size for m in asset.members)
-            # A commit, not a branch; of the mirror of a withdrawn model no public document names one.
-            assert asset.name == "sd2_depth" or len(bytes.fromhex(asset.version)) == 20
+            # A commit, not a branch; no public document tells the whole of Wan-Animate's.
+            assert asset.pinned == (asset.name != "wan_animate")
         targets = [asset.target(m) for m in asset.members]
         assert len(targets) == len(set(targets))
     assert locate("free_motion") == fetch("free_motion") == fetch_file("free_motion")

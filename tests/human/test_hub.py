@@ -125,6 +125,15 @@ def test_another_file_of_that_name_is_refused(server: str, tmp_path: Path) -> No
     assert isinstance(fetched(tmp_path, server, free), list)
 
 
+def test_a_pattern_is_whatever_files_there_are_but_at_least_one(server: str, tmp_path: Path) -> None:
+    some = (MEMBERS[0], Member("unet/*.safetensors"))
+    before, folder, after = fetched(tmp_path / "a", server, some)  # type: ignore[misc]
+    assert (before, folder) == ("None", after)
+    assert {p.name for p in Path(folder).rglob("*") if p.is_file()} == {"config.json", "weights.safetensors"}
+    text = str(fetched(tmp_path / "b", server, (MEMBERS[0], Member("vae/*.safetensors"))))
+    assert "vae/*.safetensors of tiny/model" in text
+
+
 def test_offline_is_one_error_that_says_everything(server: str, tmp_path: Path) -> None:
     text = str(fetched(tmp_path, server, HF_HUB_OFFLINE="1"))
     for part in ("'tiny'", "could not be downloaded", "HF_HUB_OFFLINE", f"hf download tiny/model --revision {COMMIT}"):
@@ -140,3 +149,5 @@ def test_manifest_entries_of_the_hub_are_checked() -> None:
         Asset("a", "", "", "hub", "no-owner", COMMIT, download=1, members=MEMBERS)
     with pytest.raises(PosesynError, match="needs size and sha256"):
         Asset("a", "", "", "wheel", "p", "1", members=(Member("a"),))
+    with pytest.raises(PosesynError, match="several files"):
+        Asset("a", "", "", "hub", "o/n", COMMIT, download=1, members=(Member("a/*", 3),))

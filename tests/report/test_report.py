@@ -103,6 +103,50 @@ def test_the_page_in_a_browser(run_dir: Path, tmp_path: Path, capsys: pytest.Cap
     asyncio.run(look())
 
 
+def test_quality_is_shown_per_engine_and_generation(run_dir: Path, tmp_path: Path) -> None:
+    """Figures as the callback and the command write them; two engines, a figure that could not be measured."""
+    run = tmp_path / "runs" / "measured"
+    shutil.copytree(run_dir, run, ignore=shutil.ignore_patterns("pool", "*.ckpt", "lance"))
+    figures = {"fid": 150.0, "kid": 0.0586, "alignment": 5.61, "undetected": None, "pass_rate": 0.457, "coverage": 0.88}
+    rows = [
+        {"refresh": n, "engine": engine, "generation": n, "looked_at": 32, "notes": ["FID is biased"], **figures}
+        | {"fid": fid - 10.0 * n}
+        for n in (0, 1)
+        for engine, fid in (("depth2img", 150.0), ("rendered", 172.0))
+    ]
+    (run / "quality.json").write_text(json.dumps(rows))
+    assert [q["fid"] for q in gather(run)["quality"]] == [150.0, 172.0, 140.0, 162.0]
+    whole = {**rows[0], "generation": None}
+    (run / "quality.json").write_text(json.dumps({"pool": "p", "rows": [*rows, whole]}))
+    assert len(gather(run)["quality"]) == 4
+    out = tmp_path / "report.html"
+    main(["report", str(run), str(run_dir), "--out", str(out)])
+
+    async def look() -> None:
+        async with Browser(1280, 900) as browser:
+            await browser.open(out, DRAWN)
+            cells = "[...document.querySelectorAll('#quality-table tr')].map(r => [...r.cells].map(c => c.textContent))"
+            head, *body = await browser.run(cells)
+            assert head[:5] == ["engine", "generation", "pictures", "FID", "KID, thousandths"]
+            assert "nobody detected, %" not in head  # never measured
+            said = [dict(zip(head, row, strict=True)) for row in body]
+            assert [(s["engine"].split()[-1], s["generation"]) for s in said] == [("depth2img", "1"), ("rendered", "1")]
+            assert [float(s["FID"]) for s in said] == [140.0, 162.0]
+            assert [float(s["passed the filter, %"]) for s in said] == pytest.approx([45.7] * 2, abs=0.5)
+            legend = await browser.run("document.getElementById('quality').nextElementSibling.parentNode.innerText")
+            assert "FID is biased" in legend
+            assert await browser.run("document.body.innerText.includes('could not be drawn')") is False
+            assert browser.problems() == []
+
+    asyncio.run(look())
+    (run / "quality.json").write_text("[{]")
+    broken = gather(run)
+    assert broken["quality"] == []
+    assert any("quality.json" in f["text"] for f in broken["findings"])
+    (run / "quality.json").write_text('[{"fid": 1.0}]')
+    assert any("quality.json" in f["text"] for f in gather(run)["findings"])
+
+
 def test_a_hundred_epochs_open_in_two_seconds(long_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "long.html"
     main(["report", str(long_run), "--out", str(out), "--pictures", "100"])

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datamodules.readers.base import make_reader
+from datamodules.readers.base import decoded, make_reader
 from datamodules.readers.skipose import SkiPoseReader
 from human.errors import PosesynError
 from tests.datasets import skipose
@@ -48,6 +48,7 @@ def test_it_reads_back_to_the_truth(written: Path, people: People, tmp_path: Pat
     index = reader.index
     assert len(index) == 8
     assert index.ids[3] == "skipose/test/seq_000/cam_01/000001"
+    assert decoded(index.extras["activity"]) == ["skiing"] * 8
     for i, (p, c, f) in enumerate(skipose.rows(people)):
         truth = skipose.joints(people, c, p)[f]
         solid = index.extras["native3d"][i, :, :3]

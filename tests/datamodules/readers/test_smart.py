@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.readers.base import decoded
 from datamodules.readers.smart import FILES, SPORTS, SmartReader
 from human.errors import PosesynError
 from human.skeleton import BODY25, POSE32
@@ -76,6 +77,7 @@ def test_sports_are_diffusion_hpcs(written: tuple[Path, dict[str, smart.Written]
         crop = np.array([[*centre, 200 * scale] for _, centre, scale in expected])
         np.testing.assert_allclose(index.extras["crop"], crop, rtol=1e-6)
         assert len(index) >= 2
+        assert set(decoded(index.extras["activity"])) == {sport}
 
 
 def theirs(root: Path, sport: str, part: str) -> list[tuple[str, list[float], float]]:

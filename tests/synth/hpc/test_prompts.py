@@ -26,6 +26,12 @@ def test_smart_knows_the_readers_sports() -> None:
     assert "doing high jump" in check_prompts("few_shot")("highjump", generator("t", 0)).caption
 
 
+def test_generated_pictures_words_follow_the_set() -> None:
+    rng = generator("t", 0)
+    assert check_prompts("generated")("vault", rng).caption == "an athlete is doing vault"
+    assert check_prompts("generated")("tennis", rng).caption.endswith("doing tennis")
+
+
 def test_mpii_draws_shot_and_person() -> None:
     said = {check_prompts("mpii")("tennis", generator("t", n)).caption for n in range(200)}
     assert len(said) > 40

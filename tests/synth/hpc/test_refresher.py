@@ -16,6 +16,7 @@ from human.prediction import Prediction
 from synth.eem import EEM
 from synth.engines.build import make_image_engine
 from synth.filters import Err3DFilter
+from synth.hpc.prompts import MPII_LEFT_OUT
 from synth.hpc.refresher import HPCRefresher, HPCSettings
 from synth.labels import label_scenes
 from synth.pool import Pool
@@ -36,6 +37,14 @@ class Sharp(People):
 
     def picture(self, index: int, side: int) -> np.ndarray:
         return np.full((side, side, 3), 20 * index, np.uint8)
+
+
+class Active(Sharp):
+    """People of whom it is known what they do."""
+
+    @property
+    def activities(self) -> list[str]:
+        return [MPII_LEFT_OUT[0], "polevault", "", "polevault", "polevault", "polevault"]
 
 
 def refresher(models: dict[str, str], mode: str = "TR", samples: int = 12, **hpc: Any) -> HPCRefresher:
@@ -139,6 +148,16 @@ def test_words_alone(models: dict[str, str], tmp_path: Path) -> None:
     assert done.report["initial"] == 2
     rows = Pool(tmp_path / "pool").provenance(1)
     assert all(r.startswith("made:5/0/") for r in rows.column("reference_id").to_pylist())
+
+
+def test_words_alone_are_about_what_the_mined_people_do(models: dict[str, str], tmp_path: Path) -> None:
+    made, people = (
+        refresher(models, mode="T", samples=9, detector="whole", actions=[]),
+        Active(rendered_people(range(6))),
+    )
+    run(made, Pool(tmp_path / "pool"), people=people)
+    said = Pool(tmp_path / "pool").provenance(1).column("caption").to_pylist()
+    assert all("pole vault" in caption for caption in said)  # not what no pictures are made of
 
 
 def test_planner_and_engine_agree_on_the_mode(models: dict[str, str]) -> None:
