@@ -140,7 +140,7 @@ SLOTS = [
 ]
 
 
-@pytest.mark.parametrize(("slot", "kind"), zip(SLOTS, itertools.cycle(["os.mkdir", "subprocess.Popen"])))
+@pytest.mark.parametrize(("slot", "kind"), list(zip(SLOTS, itertools.cycle(["os.mkdir", "subprocess.Popen"]))))
 def test_a_class_that_is_none_of_ours(
     data: Path, tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str], slot: str, kind: str
 ) -> None:

@@ -131,11 +131,11 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def person() -> tuple[torch.Tensor, np.ndarray]:
     """A picture of one whole person who stands, and COCO's points."""
-    from benchmarks.checks import _ALONE, render, scenes
+    from benchmarks.checks import ALONE, render, scenes
     from synth.checks.seen import label_points
 
     scene = scenes("plain", 256, range(12))
-    batch = render(scene[upright(scene)[:1]], 256, _ALONE, "procedural")
+    batch = render(scene[upright(scene)[:1]], 256, ALONE, "procedural")
     return batch.image, label_points(batch)[0][0]
 
 
