@@ -89,7 +89,7 @@ class PersonCount(Check):
         if detector == "blazepose":  # people half hidden by another are proposed with little confidence
             detector_options = {"threshold": 0.3, **(detector_options or {})}
         self._watcher = Watcher(detector, detector_options)
-        self._regions = Regions(self._watcher)
+        self._regions = Regions(self._watcher, smallest)
 
     def config(self) -> dict[str, Any]:
         mine = {k: getattr(self, k) for k in ("expected", "score", "sure", "joints", "smallest", "region")}

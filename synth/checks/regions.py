@@ -43,7 +43,7 @@ _SMALLEST, _LARGEST, _MOST = 0.002, 0.25, 3
 _SEAM, _SPECK, _RING, _MARGIN = 0.05, 0.02, 0.04, 0.03
 #: Side of the close view per longer side of the labelled box.
 _CLOSE = 1.8
-#: Length of a standing person from crown to ankles, where hips to ankles are 1; their middle is so far above the hips.
+#: Length of a standing person from crown to ankles, where hips to ankles are 1; their middle is so far below the hips.
 _STATURE, _MIDDLE = 1.75, 0.1
 
 
@@ -108,10 +108,11 @@ class Regions:
 
     Args:
         watcher: the detector that looks at them.
+        smallest: length, per longer side of the picture, from which a region is looked at.
     """
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, watcher: Watcher, smallest: float = 0.12) -> None:
+        self._watcher, self.smallest = watcher, smallest
 
     @cached_property
     def _mask(self) -> PersonMask:
@@ -131,7 +132,8 @@ class Regions:
         found = []
         for row, mask in enumerate(known):
             picture = np.ascontiguousarray(batch.image[row].permute(1, 2, 0).cpu().numpy())
-            found.append(find_regions(self._mask, picture, hidden_BHW3[row], mask, box_B4[row]))
+            regions = find_regions(self._mask, picture, hidden_BHW3[row], mask, box_B4[row])
+            found.append([region for region in regions if region.axis[1] >= self.smallest * max(mask.shape)])
         return found
 
     def figures(self, batch: PoseBatch, found: list[list[Region]]) -> list[Array]:

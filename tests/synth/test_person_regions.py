@@ -104,6 +104,8 @@ def test_second_people_are_seen_without_the_detector_finding_them(alone: PoseBat
     check = make_check("person_count", {"score": 1.0})
     assert (~check(both).passed).mean() >= 0.6
     assert check(alone).passed.mean() >= 0.75
+    passers_by = make_check("person_count", {"score": 1.0, "smallest": 0.9})
+    assert passers_by(both).passed.all(), "nobody is as long as that"
     without = make_check("person_count", {"score": 1.0, "region": 1.0})
     assert without(both).passed.all()
     assert make_check("person_count", {"score": 1.0, "expected": 2})(both).passed.mean() >= 0.6
