@@ -10,13 +10,13 @@ import logging
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from human.errors import PosesynError
 
 log = logging.getLogger(__name__)
 VARIABLE = "POSESYN_PINS"
-_told: set[str] = set()
 
 
 def is_commit(revision: str) -> bool:
@@ -41,11 +41,11 @@ def own_pins(known: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@cache
 def tell_unpinned(name: str, repo: str, revision: str, folder: Path | None = None) -> None:
     """One warning a process that what is read may change; ``folder``: the snapshot, whose name is its commit."""
-    if is_commit(revision) or name in _told:
+    if is_commit(revision):
         return
-    _told.add(name)
     here = folder.name if folder is not None and is_commit(folder.name) else ""
     log.warning(
         "asset %r is not pinned: it is what %s calls %r%s; another day that may be other weights. "

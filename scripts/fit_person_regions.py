@@ -24,7 +24,7 @@ from datamodules.crops import CropSet
 from datamodules.readers import make_reader
 from human.batch import PoseBatch
 from synth.checks import make_check
-from synth.checks.count import known_bodies, paint_over, silhouette
+from synth.checks.count import known_bodies, without_body
 from synth.checks.regions import FIGURES, Region, Regions
 from synth.checks.seen import Watcher
 
@@ -85,9 +85,7 @@ def count_real(root: str, count: int) -> None:
 def regions_of(batch: PoseBatch) -> list[list[tuple[Region, np.ndarray]]]:
     watcher = Watcher("blazepose", {"threshold": 0.3})
     seen, regions = watcher.compare(batch), Regions(watcher)
-    pictures = batch.image.permute(0, 2, 3, 1).contiguous().numpy()
-    masks = [silhouette(p.shape, b, float(s)) for p, b, s in zip(pictures, seen.found, seen.side, strict=True)]
-    hidden = np.stack([paint_over(p, mask) for p, mask in zip(pictures, masks, strict=True)])
+    masks, hidden = without_body(batch, seen)
     known = [known_bodies(mask, seen, row) for row, mask in enumerate(masks)]
     found = regions.find(batch, hidden, known, seen.box)
     return [list(zip(a, b, strict=True)) for a, b in zip(found, regions.figures(batch, found), strict=True)]

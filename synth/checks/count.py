@@ -12,12 +12,11 @@ from human.batch import PoseBatch
 from human.crop import Array
 from human.errors import PosesynError
 from human.keypoints import People
-from human.skeleton import COCO17, LIMB_JOINTS
+from human.skeleton import COCO17
 from synth.checks.base import CHECKS, Check, Checked
-from synth.checks.regions import UPRIGHT, Regions, probability
+from synth.checks.regions import LIMBS, UPRIGHT, Regions, limb_belief, limbs_on, probability
 from synth.checks.seen import Seen, Watcher
 
-_LIMBS = np.isin(COCO17.joints, LIMB_JOINTS)
 _SWAP = list(COCO17.flip_permutation)
 #: Limbs and trunk of a person's silhouette, as pairs of joints, and its half width per longer side of the box.
 _BONES = [COCO17.indices(a, b) for a, b in (
@@ -97,7 +96,7 @@ class PersonCount(Check):
 
     def __call__(self, batch: PoseBatch) -> Checked:
         seen = self._watcher.compare(batch)
-        there = ((seen.found_conf >= self.sure) & _LIMBS).sum(1) >= self.joints
+        there = ((seen.found_conf >= self.sure) & LIMBS).sum(1) >= self.joints
         # Nobody where the label is: whoever else there may be, the picture is not the label's.
         rows = np.flatnonzero(there)
         count = np.zeros(len(batch))
@@ -108,13 +107,10 @@ class PersonCount(Check):
 
     def _others(self, batch: PoseBatch, seen: Seen) -> Array:
         """(B,) how many there are beside the labelled body."""
-        body_B17x2, side_B = seen.found, seen.side
-        pictures = batch.image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        width = pictures.shape[2]
-        masks = [silhouette(p.shape, b, float(s)) for p, b, s in zip(pictures, body_B17x2, side_B, strict=True)]
-        hidden = np.stack([paint_over(p, mask) for p, mask in zip(pictures, masks, strict=True)])
+        masks, hidden = without_body(batch, seen)
+        width = hidden.shape[2]
         painted = batch.replace(image=torch.from_numpy(hidden).permute(0, 3, 1, 2).contiguous())
-        places = [beside(b, float(s), width) for b, s in zip(body_B17x2, side_B, strict=True)]
+        places = [beside(b, float(s), width) for b, s in zip(seen.found, seen.side, strict=True)]
         first = [
             self._possible([anywhere, near], mask)
             for anywhere, near, mask in zip(
@@ -128,7 +124,7 @@ class PersonCount(Check):
         for row, (points, look, flipped) in enumerate(zip(first, plain, other_way, strict=True)):
             mask = masks[row]
             back = mirrored(flipped.points, width)
-            belief = np.minimum(_belief(look), _belief(flipped))
+            belief = np.minimum(limb_belief(look), limb_belief(flipped))
             for one in np.argsort(-belief, kind="stable"):
                 others = (points[one], look.points[one], back[one])
                 extent = self.smallest * max(mask.shape)
@@ -150,7 +146,7 @@ class PersonCount(Check):
 
     def _possible(self, found: list[People], mask_HW: np.ndarray) -> Array:
         """(P,17,2): those who may be another person."""
-        points, belief = np.concatenate([p.points for p in found]), np.concatenate([_belief(p) for p in found])
+        points, belief = np.concatenate([p.points for p in found]), np.concatenate([limb_belief(p) for p in found])
         good = belief >= self.score
         good &= np.array([_apart(p, mask_HW) for p in points], bool)
         return points[good]
@@ -171,27 +167,20 @@ def mirrored(points_PJ2: Array, width: int) -> Array:
     return out
 
 
-def _belief(people: People) -> Array:
-    return people.conf[:, _LIMBS].mean(1)
-
-
 def _extent(points_J2: Array) -> float:
     return float((points_J2.max(0) - points_J2.min(0)).max())
 
 
 def _same(one_J2: Array, other_J2: Array, share: float) -> bool:
     """Whether the limbs lie alike, whichever the left ones are."""
-    away = [np.linalg.norm((one_J2 - other)[_LIMBS], axis=-1).mean() for other in (other_J2, other_J2[_SWAP])]
+    away = [np.linalg.norm((one_J2 - other)[LIMBS], axis=-1).mean() for other in (other_J2, other_J2[_SWAP])]
     return bool(min(away) <= share * _extent(one_J2))
 
 
 def _apart(points_J2: Array, mask_HW: np.ndarray) -> bool:
     """Whether most of the limbs' joints lie off the silhouette of another body; half of them must be in the picture."""
-    height, width = mask_HW.shape
-    at = points_J2[_LIMBS].round().clip(-1, 1e5).astype(int)
-    inside = (at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)
-    on = mask_HW[at[inside, 1], at[inside, 0]] > 0
-    return bool(inside.sum() >= _LIMBS.sum() / 2 and on.sum() <= (1 - _OFF) * inside.sum())
+    inside, on = limbs_on(points_J2, mask_HW)
+    return bool(inside >= LIMBS.sum() / 2 and on <= (1 - _OFF) * inside)
 
 
 def silhouette(shape: tuple[int, ...], points_J2: Array, side: float, known_J: np.ndarray | None = None) -> np.ndarray:
@@ -203,10 +192,17 @@ def silhouette(shape: tuple[int, ...], points_J2: Array, side: float, known_J: n
     for a, b in _BONES:
         if known[a] and known[b]:
             cv2.line(mask, tuple(int(v) for v in at[a]), tuple(int(v) for v in at[b]), 255, width)
-    if (known & ~_LIMBS).any():
-        face = at[known & ~_LIMBS].mean(0).astype(int)
+    if (known & ~LIMBS).any():
+        face = at[known & ~LIMBS].mean(0).astype(int)
         cv2.circle(mask, (int(face[0]), int(face[1])), max(1, round(_HEAD * side)), 255, -1)
     return mask
+
+
+def without_body(batch: PoseBatch, seen: Seen) -> tuple[list[np.ndarray], np.ndarray]:
+    """Of each picture (H,W) where the body that was found may be, and (B,H,W,3) the pictures with it painted over."""
+    pictures = batch.image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    masks = [silhouette(p.shape, b, float(s)) for p, b, s in zip(pictures, seen.found, seen.side, strict=True)]
+    return masks, np.stack([paint_over(p, mask) for p, mask in zip(pictures, masks, strict=True)])
 
 
 def known_bodies(mask_HW: np.ndarray, seen: Seen, row: int) -> np.ndarray:

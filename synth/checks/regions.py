@@ -33,7 +33,7 @@ BIAS = -2.973
 _HEIGHTS = {"shoulder": (0.2, -0.55), "elbow": (0.25, -0.25), "wrist": (0.25, 0.0), "hip": (0.12, 0.0),
             "knee": (0.12, 0.5), "ankle": (0.12, 1.0)}  # fmt: skip
 UPRIGHT = np.array([(0.0, -0.75)] * 5 + [(sign * x, y) for x, y in _HEIGHTS.values() for sign in (1, -1)])
-_LIMBS = np.isin(COCO17.joints, LIMB_JOINTS)
+LIMBS = np.isin(COCO17.joints, LIMB_JOINTS)
 #: Mean mask from which pixels are a region's.
 _SEEN = 0.35
 #: Shares of the picture that a region covers, and how many of a picture are looked at, largest first.
@@ -45,6 +45,19 @@ _SEAM, _SPECK, _RING, _MARGIN = 0.05, 0.02, 0.04, 0.03
 _CLOSE = 1.8
 #: Length of a standing person from crown to ankles, where hips to ankles are 1; their middle is so far below the hips.
 _STATURE, _MIDDLE = 1.75, 0.1
+
+
+def limb_belief(people: People) -> Array:
+    """(P,) mean confidence of the limbs' joints."""
+    return people.conf[:, LIMBS].mean(1)
+
+
+def limbs_on(points_J2: Array, mask_HW: np.ndarray) -> tuple[int, int]:
+    """How many of the limbs' joints lie in the picture, and on the mask."""
+    height, width = mask_HW.shape
+    at = points_J2[LIMBS].round().clip(-1, 1e5).astype(int)
+    at = at[(at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)]
+    return len(at), int((mask_HW[at[:, 1], at[:, 0]] > 0).sum())
 
 
 @dataclass(frozen=True)
@@ -82,14 +95,9 @@ class Region:
 
     def figures(self, looks: People) -> Array:
         """(F,) of :data:`FIGURES`; ``looks``: what the detector sees at :meth:`places`."""
-        height, width = self.mask.shape
         near = _grown(self.mask, _MARGIN)
-        shares = np.zeros(len(looks))
-        for number, points in enumerate(looks.points):
-            at = points[_LIMBS].round().clip(-1, 1e5).astype(int)
-            inside = (at >= 0).all(1) & (at[:, 0] < width) & (at[:, 1] < height)
-            shares[number] = near[at[inside, 1], at[inside, 0]].sum() / len(at)
-        belief = looks.conf[:, _LIMBS].mean(1) if len(looks) else np.zeros(0)
+        shares = np.array([limbs_on(points, near)[1] for points in looks.points]) / LIMBS.sum()
+        belief = limb_belief(looks)
         area = float(self.mask.sum())
         border = sum(int(line.sum()) for line in (self.mask[0], self.mask[-1], self.mask[:, 0], self.mask[:, -1]))
         return np.array([
@@ -163,7 +171,7 @@ def find_regions(mask: PersonMask, picture: Picture, hidden: Picture, body_HW: M
         mask(picture), _mirrored(mask, picture), _close(mask, picture, box), mask(hidden), _mirrored(mask, hidden)
     ])  # fmt: skip
     mean, taken = views.mean(0), _grown(body_HW, _SEAM)
-    speck = _disc(_SPECK * len(mean))
+    speck = _square(_SPECK * len(mean))
     seen = cv2.morphologyEx(((mean > _SEEN) & ~taken).astype(np.uint8), cv2.MORPH_OPEN, speck)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(seen)
     area = stats[:, cv2.CC_STAT_AREA]
@@ -190,11 +198,11 @@ def _close(mask: PersonMask, picture: Picture, box: Array) -> npt.NDArray[np.flo
     return np.asarray(cv2.warpAffine(near, back, picture.shape[1::-1]), np.float32)
 
 
-def _disc(width: float) -> npt.NDArray[np.uint8]:
+def _square(width: float) -> npt.NDArray[np.uint8]:
     side = max(1, round(width))
     return np.ones((side, side), np.uint8)
 
 
 def _grown(mask: Mask, share: float) -> Mask:
     """By half of ``share`` of the picture's side, all around."""
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), _disc(share * len(mask))) > 0)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), _square(share * len(mask))) > 0)

@@ -14,17 +14,15 @@ import torch
 
 from callbacks import Refresh
 from datamodules.crops import Augmentation
+from datamodules.pose import PoseDataModule
 from datamodules.sources import PoolSource, RealSource
 from human.batch import PoseBatch
 from synth.eem import EEM
 from synth.engines.build import make_image_engine
 from synth.filters import Err3DFilter
-from synth.planning import Plan
-from synth.pool import Pool
-from synth.refresh import Refresher
 from synth.sample import LABEL_SHAPES
 from tests.synth.diffusion import tiny, tiny_video
-from tests.tiny import CHEAP, SIZE, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer, write_data
+from tests.tiny import CHEAP, SIZE, Recorder, tiny_data, tiny_hmr, tiny_refresh, tiny_trainer
 
 SAMPLES, EPOCHS = 5, 2
 TAU = 400.0  # mm: between the errors that the untrained estimator makes
@@ -39,13 +37,8 @@ PLANS: dict[str, dict[str, Any]] = {
 class Ran:
     refresh: Refresh
     recorder: Recorder
-    pool: Pool
+    data: PoseDataModule
     trainer: Any
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("lspet"))
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +76,20 @@ def fit(folder: Path, run: Path, engine: str, own: dict[str, Any]) -> Ran:
     recorder, module = Recorder(), tiny_data(folder, run, validate=[], sources=sources)
     trainer = tiny_trainer(run, refresh, recorder, epochs=EPOCHS, num_sanity_val_steps=0)
     trainer.fit(tiny_hmr(), datamodule=module)
-    return Ran(refresh, recorder, module.pool, trainer)
+    return Ran(refresh, recorder, module, trainer)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["controlnet", "animate"])
 def test_a_run_trains_on_what_the_engine_paints(
-    data: Path, tmp_path: Path, options: dict[str, dict[str, Any]], engine: str, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, options: dict[str, dict[str, Any]], engine: str
 ) -> None:
-    plans: list[Plan] = []
-    planned = Refresher.plan
-    monkeypatch.setattr(Refresher, "plan", lambda *a, **k: plans.append(planned(*a, **k)) or plans[-1])
     ran = fit(data, tmp_path / "run", engine, options[engine])
+    pool = ran.data.pool
     assert [e.get("failed") for e in ran.refresh.history] == [None] * EPOCHS
-    for number, (entry, info) in enumerate(zip(ran.refresh.history, ran.pool.generations(), strict=True)):
+    for number, (entry, info) in enumerate(zip(ran.refresh.history, pool.generations(), strict=True)):
         assert (entry["generation"], entry["made"]) == (number, SAMPLES) == (info.generation, info.count)
-        rows = ran.pool.provenance(info.generation)
+        rows = pool.provenance(info.generation)
         assert set(rows.column("engine").to_pylist()) == {engine}
         errors, passed = np.array(rows.column("err3d")), np.array(rows.column("passed"))
         assert np.isfinite(errors).all()
@@ -109,15 +100,18 @@ def test_a_run_trains_on_what_the_engine_paints(
         fresh = (trained.key[:, 0] == 1) & (trained.key[:, 1] == number)
         drawn = trained.key[fresh, 2].numpy()
         assert len(drawn) > 0
-        assert torch.equal(trained.image[fresh], ran.pool.read(number, drawn).image)
+        assert torch.equal(trained.image[fresh], pool.read(number, drawn).image)
     assert torch.isfinite(ran.trainer.callback_metrics["loss/total"])
     # The rendering engine, given the very jobs, labels its pictures the same to the last bit.
-    jobs = plans[0].jobs
+    refresher, begun, people = ran.refresh.refresher(SIZE), tiny_hmr(), ran.data.mining_data
+    mined = refresher.mine(begun, people, number=0, seed=ran.data.seed)
+    plan = refresher.plan(begun, people, mined, number=0, seed=ran.data.seed, tpe_hash=begun.weights_hash())
+    jobs = plan.jobs
     assert [len(j.scene) > 1 for j in jobs] == [engine == "animate"] * SAMPLES
-    rows = ran.pool.provenance(0).to_pylist()
+    rows = pool.provenance(0).to_pylist()
     assert {r["seed"] for r in rows} == {j.seed for j in jobs}
     kept = [next(j for j in jobs if j.seed == r["seed"]) for r in rows if r["passed"]]
-    ours = ran.pool.read(0, np.arange(len(kept)))
+    ours = pool.read(0, np.arange(len(kept)))
     theirs = PoseBatch.cat(make_image_engine("rendered", SIZE, "procedural", CHEAP).make(kept))
     for name in LABEL_SHAPES:
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name

@@ -19,16 +19,11 @@ OTHER = "0123456789" * 4
 MODEL = "Wan-AI/Wan2.2-Animate-14B-Diffusers"
 
 
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pins, "_told", set())
-    monkeypatch.delenv(pins.VARIABLE, raising=False)
-
-
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub's cache with Wan-Animate's files, all empty but there, as its branch "main" has them."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv(pins.VARIABLE, raising=False)
     repo = tmp_path / f"models--{MODEL.replace('/', '--')}"
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text(COMMIT)
